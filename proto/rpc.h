@@ -1,0 +1,68 @@
+/* gRPC over HTTP/2 (nghttp2) over TLS: unary calls, server streams and bidirectional streams, deadlines, flow
+ * control, bounded messages. ALPN "h2". Messages are protobuf-c.
+ *
+ * Everything is a stream: a unary call is one message each way. */
+#ifndef PROTO_RPC_H
+#define PROTO_RPC_H
+
+#include <stdbool.h>
+#include <protobuf-c/protobuf-c.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "proto/tls.h"
+
+/* --- server */
+struct rpc_server;
+struct rpc_stream;              /* one call, on either side */
+
+struct rpc_method {
+	const char *path;                              /* "/shoal.Dispatcher/Session" */
+	const ProtobufCMessageDescriptor *request;
+	const ProtobufCMessageDescriptor *response;
+	bool need_node;                                /* refuse (UNAUTHENTICATED) peers without a verified certificate */
+	bool need_manager;                             /* refuse (PERMISSION_DENIED) peers that are not managers */
+	/* The call has begun; sets the stream's ops with rpc_stream_set_ops. */
+	void (*begin)(void *data, struct rpc_stream *s, const struct tls_peer *peer);
+	void *data;
+};
+struct rpc_stream_ops {
+	void (*message)(void *data, const ProtobufCMessage *m);    /* borrowed during the call */
+	void (*half_closed)(void *data);                           /* the peer will send no more (may be NULL) */
+	void (*closed)(void *data, const struct err *why);         /* exactly once, last; code 0: the peer's OK / normal end */
+	void (*drained)(void *data);                               /* what was queued is out (may be NULL) */
+};
+struct rpc_server *rpc_server_new(uv_loop_t *loop);
+/* The table is borrowed and must outlive the server. Deny by default: unknown paths are UNIMPLEMENTED. */
+void rpc_server_add(struct rpc_server *s, const struct rpc_method *methods, size_t n);
+/* Takes over an accepted TLS connection whose ALPN is h2. */
+void rpc_server_serve(struct rpc_server *s, struct tls_conn *c, const struct tls_peer *peer);
+/* Ends the connections of a node (NULL: all). */
+void rpc_server_drop(struct rpc_server *s, const char *node_id);
+void rpc_server_close(struct rpc_server *s, void (*closed)(void *data), void *data);
+
+/* --- both sides */
+void rpc_stream_set_ops(struct rpc_stream *s, const struct rpc_stream_ops *ops, void *data);
+/* Packs and queues; returns bytes that wait, so that producers can pause. Nothing happens after the end. */
+size_t rpc_stream_send(struct rpc_stream *s, const void *msg);
+/* Server: ends the call with a status (e NULL or code 0: OK). Client: half-closes. The handle is dead for the caller after
+ * rpc_stream_finish on the server; closed is not called then. */
+void rpc_stream_finish(struct rpc_stream *s, const struct err *e);
+/* Resets the stream; closed is not called. */
+void rpc_stream_cancel(struct rpc_stream *s);
+
+/* --- client: one connection to one peer, made on demand, kept while there are calls */
+struct rpc_client;
+struct rpc_client *rpc_client_new(uv_loop_t *loop, struct tls_ctx *ctx, const char *host, uint16_t port);
+/* state(data, connected, why): optional, tells of connection changes. */
+void rpc_client_on_state(struct rpc_client *c, void (*state)(void *data, bool up, const struct err *why), void *data);
+/* Starts a stream; connects first when needed. deadline_ms 0: none. response describes what comes back. */
+int rpc_call(struct rpc_client *c, const char *path, const ProtobufCMessageDescriptor *response, unsigned deadline_ms,
+    const struct rpc_stream_ops *ops, void *data, struct rpc_stream **ret, struct err *e);
+/* Unary: one request, cb exactly once with the response or an error. */
+typedef void (*rpc_unary_cb)(void *data, const ProtobufCMessage *response, const struct err *e);
+int rpc_unary(struct rpc_client *c, const char *path, const void *request, const ProtobufCMessageDescriptor *response,
+    unsigned deadline_ms, rpc_unary_cb cb, void *data, struct err *e);
+void rpc_client_close(struct rpc_client *c, void (*closed)(void *data), void *data);
+
+#endif
