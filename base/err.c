@@ -33,7 +33,8 @@ static void append_text(struct err *e, const char *s)
 	snprintf(e->text + len, sizeof(e->text) - len, "%s", s);
 }
 
-static int set_with_reason(struct err *e, int code, const char *reason, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static int set_with_reason(
+    struct err *e, int code, const char *reason, const char *fmt, va_list ap)
 {
 	err_vset(e, code, fmt, ap);
 	if (e) {

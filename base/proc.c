@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -255,6 +256,9 @@ static int spawn(
 	    .exit_cb = on_process_exit,
 	    .flags = o->own_session ? UV_PROCESS_DETACHED : 0,
 	};
+	/* Libraries open files without O_CLOEXEC, and what we inherited may lack it too. Passed
+	 * descriptors are duplicates, so they are not affected. */
+	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
 	int r = uv_spawn(loop, &p->uv, &opts);
 	/* libuv leaves the handle initialised when it fails: it has to be closed either way. */
 	p->uv.data = p;

@@ -16,11 +16,11 @@ bool sm_may(const struct sm *m, unsigned next)
 
 void sm_move(struct sm *m, unsigned next)
 {
-	if (!sm_may(m, next)) {
+	bool move_is_in_table = sm_may(m, next);
+	if (!move_is_in_table)
 		log_error("impossible state change from=%s to=%s", sm_name(m),
 		    next < m->n_states ? m->table[next].name : "?");
-		ASSERT(!"a state change that the table does not have");
-	}
+	ASSERT(move_is_in_table);
 	m->state = next;
 }
 
