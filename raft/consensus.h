@@ -21,31 +21,37 @@ struct consensus;
 struct consensus_fsm {
 	void *data;
 	int (*apply)(void *data, uint64_t index, const uint8_t *p, size_t n, struct err *e);
-	void (*snapshot)(void *data, struct buf *out);
+	/* A snapshot in three steps: freeze (on the loop, quick), pack (on a worker thread, beside further
+	 * applies; reads only what freeze returned), release (on the loop). store_freeze and its like. */
+	void *(*freeze)(void *data);
+	void (*pack)(void *frozen, struct buf *out);
+	void (*release)(void *frozen);
 	int (*restore)(void *data, const uint8_t *p, size_t n, struct err *e);
 	/* Leadership was won (true; everything committed before is applied) or lost. */
 	void (*leader_changed)(void *data, bool is_leader);
 };
 
 struct consensus_opts {
-	const char *dir;              /* made 0700 when missing */
-	uint64_t id;                  /* this server's Raft id, not 0 */
-	const char *address;          /* host:port that others reach it by */
-	const uint8_t *key;           /* 32 bytes: the data key that seals entries and snapshots; copied */
-	unsigned snapshot_threshold;  /* entries between snapshots; 0: 10000 */
-	unsigned snapshot_trailing;   /* entries kept after one; 0: 500 */
-	unsigned election_ms, heartbeat_ms;   /* 0: 1000, 100 */
-	bool bootstrap;               /* dir is new: become a cluster of one voter */
+	const char *dir;             /* made 0700 when missing */
+	uint64_t id;                 /* this server's Raft id, not 0 */
+	const char *address;         /* host:port that others reach it by */
+	const uint8_t *key;          /* 32 bytes: the data key that seals entries and snapshots; copied */
+	unsigned snapshot_threshold; /* entries between snapshots; 0: 10000 */
+	unsigned snapshot_trailing;  /* entries kept after one; 0: 500 */
+	unsigned election_ms, heartbeat_ms; /* 0: 1000, 100 */
+	bool bootstrap;                     /* dir is new: become a cluster of one voter */
 };
 
 typedef void (*consensus_cb)(void *data, int status, const struct err *e);
 
-/* Loads snapshot and log, starts. ERR_CORRUPT names the file that does not decode or was sealed with another key. */
+/* Loads snapshot and log, starts. ERR_CORRUPT names the file that does not decode or was sealed with another
+ * key. */
 int consensus_start(uv_loop_t *loop, const struct consensus_opts *o, const struct consensus_fsm *fsm,
     struct consensus **ret, struct err *e);
 /* Copies p. Calls back exactly once: 0, the apply's error, ERR_UNAVAILABLE when leadership was lost
  * (the outcome is then unknown) or when closing. */
-int consensus_propose(struct consensus *c, const void *p, size_t n, consensus_cb cb, void *data, struct err *e);
+int consensus_propose(
+    struct consensus *c, const void *p, size_t n, consensus_cb cb, void *data, struct err *e);
 bool consensus_is_leader(const struct consensus *c);
 uint64_t consensus_applied(const struct consensus *c);
 /* Stops proposing, lets what is in flight finish, closes; closed(data) comes once. */

@@ -41,17 +41,17 @@ struct object {
 	};
 };
 struct object *object_ref(const struct object *o);
-void object_unref(struct object *o);                       /* NULL is fine */
+void object_unref(struct object *o); /* NULL is fine */
 const ProtobufCMessageDescriptor *object_descriptor(obj_kind kind);
-const char *object_kind_name(obj_kind kind);               /* "service" */
+const char *object_kind_name(obj_kind kind); /* "service" */
 /* A deep copy of a message (pack and unpack); free with protobuf_c_message_free_unpacked(m, NULL). */
 void *msg_clone(const void *msg);
-bool msg_equal(const void *a, const void *b);               /* same type, same packed bytes; NULLs allowed */
+bool msg_equal(const void *a, const void *b); /* same type, same packed bytes; NULLs allowed */
 
 struct store;
 struct store *store_new(void);
 void store_free(struct store *s);
-uint64_t store_version(const struct store *s);              /* of the last applied transaction */
+uint64_t store_version(const struct store *s); /* of the last applied transaction */
 
 /* --- reading. What is returned is borrowed: valid until the next store_apply unless object_ref'd. */
 const struct object *store_get(const struct store *s, obj_kind kind, const char *id);
@@ -60,9 +60,10 @@ const struct object *store_get(const struct store *s, obj_kind kind, const char 
 const struct object *store_get_by_name(const struct store *s, obj_kind kind, const char *name);
 /* Full id, then name, then unique id prefix, as the Engine API's {id} does. ERR_NOT_FOUND with
  * "service X not found", ERR_INVALID with "service X is ambiguous (N matches found)". */
-int store_find(const struct store *s, obj_kind kind, const char *ref, const struct object **ret, struct err *e);
+int store_find(
+    const struct store *s, obj_kind kind, const char *ref, const struct object **ret, struct err *e);
 size_t store_count(const struct store *s, obj_kind kind);
-const Pb__Cluster *store_cluster(const struct store *s);    /* the one cluster object, or NULL */
+const Pb__Cluster *store_cluster(const struct store *s); /* the one cluster object, or NULL */
 const Pb__Template *store_template(const struct store *s, const char *template_id);
 
 enum store_index {
@@ -77,14 +78,14 @@ enum store_index {
 	STORE_INDEXES,
 };
 struct store_iter {
-	const void *a_;
+	const void *table_, *node_; /* STORE_ALL: hash table and next node; else the bucket */
 	size_t i_;
-	obj_kind kind_;
 };
 /* Objects of an index in unspecified order. The store must not change meanwhile. */
-void store_iter_init(struct store_iter *it, const struct store *s, obj_kind kind, enum store_index index,
-    const char *key);
+void store_iter_init(
+    struct store_iter *it, const struct store *s, obj_kind kind, enum store_index index, const char *key);
 const struct object *store_iter_next(struct store_iter *it);
+/* How many an iteration would give; not for STORE_ALL (store_count). */
 size_t store_index_count(const struct store *s, enum store_index index, const char *key);
 
 /* --- watching. Callbacks come from inside store_apply, after the whole transaction is in; old is NULL for
@@ -102,11 +103,13 @@ void store_watch_free(struct store_watch *w);
 struct txn;
 struct txn *txn_new(void);
 void txn_free(struct txn *t);
-/* Take `msg` (heap, from pb__x__init'ed xmalloc memory or msg_clone; freed by protobuf_c_message_free_unpacked),
- * whose version and times are filled in by apply. id must be set. */
+/* Take `msg` (heap, from pb__x__init'ed xmalloc memory or msg_clone; freed by
+ * protobuf_c_message_free_unpacked), whose version and times are filled in by apply. id must be set. */
 void txn_create(struct txn *t, obj_kind kind, void *msg);
 /* Based on the version in msg's head. */
 void txn_update(struct txn *t, obj_kind kind, void *msg);
+/* Within one transaction actions apply in order; an object that an earlier action of it has written may be
+ * written again whatever version the later action names. */
 /* based_on 0: whatever version is there. */
 void txn_delete(struct txn *t, obj_kind kind, const char *id, uint64_t based_on);
 size_t txn_count(const struct txn *t);
@@ -119,6 +122,13 @@ int store_apply(struct store *s, const uint8_t *p, size_t n, struct err *e);
 
 /* --- snapshots: the whole state as a stream of records (proto/log.proto). */
 void store_snapshot(const struct store *s, struct buf *out);
+/* The same in two steps, for a snapshot off the loop: freezing only takes references; packing reads nothing
+ * that the loop's thread may change, so any one thread may do it; freeing is the loop's again. The
+ * store may be changed, not freed, meanwhile. */
+struct store_frozen;
+struct store_frozen *store_freeze(const struct store *s);
+void store_frozen_pack(const struct store_frozen *f, struct buf *out);
+void store_frozen_free(struct store_frozen *f);
 /* Replaces everything; watches see deletes and creates. On error the store is unchanged. */
 int store_restore(struct store *s, const uint8_t *p, size_t n, struct err *e);
 
