@@ -1,4 +1,5 @@
 /* Errors with a code and a text. Texts that do not fit are cut; codes never are. */
+#define ERR_IMPLEMENTATION
 #include "base/err.h"
 
 #include <errno.h>

@@ -52,6 +52,15 @@ int err_uv(struct err *e, int status, const char *fmt, ...) __attribute__((forma
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Copies; `to` may be NULL. Returns from->code. */
 int err_copy(struct err *to, const struct err *from);
+
+/* The static analyzer cannot see that these never return 0, and would follow paths that do not exist. */
+#if defined(__clang_analyzer__) && !defined(ERR_IMPLEMENTATION)
+#define err_set(e, code, ...) (err_set(e, code, __VA_ARGS__), (code))
+#define err_errno(...)        (err_errno(__VA_ARGS__), ERR_IO)
+#define err_uv(...)           (err_uv(__VA_ARGS__), ERR_IO)
+#define err_wrap(...)         (err_wrap(__VA_ARGS__), ERR_INTERNAL)
+#endif
+
 /* The HTTP status that a code stands for (500 when in doubt). */
 int err_http_status(int code);
 /* A short word for a code ("invalid", "not found"), for logs. */

@@ -43,7 +43,7 @@ int str_unhex(const char *s, void *out, size_t cap, size_t *ret_len, struct err 
 	}
 	uint8_t *b = out;
 	for (size_t i = 0; i < n / 2; i++)
-		b[i] = (uint8_t)(hex_value(s[2 * i]) << 4 | hex_value(s[2 * i + 1]));
+		b[i] = (uint8_t)(hex_value(s[2 * i]) * 16 + hex_value(s[2 * i + 1]));
 	if (ret_len)
 		*ret_len = n / 2;
 	return 0;
@@ -144,7 +144,7 @@ int str_url_decode(const char *s, size_t n, bool form, char **ret_s, struct err 
 				free(out);
 				return err_set(e, ERR_INVALID, "invalid percent escape at position %zu", i);
 			}
-			c = (char)(hi << 4 | lo);
+			c = (char)(hi * 16 + lo);
 			i += 2;
 		} else if (c == '+' && form) {
 			c = ' ';
