@@ -1,7 +1,7 @@
 /* The event hub: what happened on this node and, on managers, in the swarm, for GET /events.
  *
- * Publishers hand over messages in the Engine API's form; the hub keeps the last EVENTS_KEPT of them, for `since`,
- * and tells each subscriber of each new one. */
+ * Publishers hand over messages in the Engine API's form; the hub keeps the last EVENTS_KEPT of them, for
+ * `since`, and tells each subscriber of each new one. */
 #ifndef NODE_EVENTS_H
 #define NODE_EVENTS_H
 
@@ -14,9 +14,9 @@ struct events;
 struct events *events_new(void);
 void events_free(struct events *ev); /* NULL is fine; no subscriber may be left */
 
-/* Publishes {"Type","Action","Actor":{"ID","Attributes"},"scope","time","timeNano"}. `attributes` is an object of
- * strings whose reference is taken; NULL means {}. Container events also get "status", "id" and "from" (the
- * attribute "image"). scope is "local" or "swarm". */
+/* Publishes {"Type","Action","Actor":{"ID","Attributes"},"scope","time","timeNano"}. `attributes` is an
+ * object of strings whose reference is taken; NULL means {}. Container events also get "status", "id" and
+ * "from" (the attribute "image"). scope is "local" or "swarm". */
 void events_publish(struct events *ev, const char *type, const char *action, const char *actor_id,
     json_t *attributes, const char *scope, int64_t unix_ns);
 

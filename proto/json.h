@@ -8,6 +8,9 @@
 
 #include "base/err.h"
 
+/* How to dump: compact, any value, floats without the noise of their last digits. */
+#define JSON_DUMP_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12))
+
 /* New reference. Absent optional fields are left out, apart from those that the contract wants always
  * (Labels {}, ...). Fields numbered 100 and above never appear. */
 json_t *json_from_msg(const void *msg);

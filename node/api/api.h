@@ -1,8 +1,9 @@
 /* The Engine API: routes, and what handlers need to read a request and answer it.
  *
  * A handler gets the data it was registered with and the request. It answers at once or later, with
- * http_reply*, http_start ... or http_hijack (proto/http.h); everything that api_* returns for a request lives as long as
- * the request. A handler that answers later sets http_on_closed and must not touch the request after that was called. */
+ * http_reply*, http_start ... or http_hijack (proto/http.h); everything that api_* returns for a request
+ * lives as long as the request. A handler that answers later sets http_on_closed and must not touch the
+ * request after that was called. */
 #ifndef NODE_API_API_H
 #define NODE_API_API_H
 
@@ -34,12 +35,13 @@ struct http_server_opts api_http_opts(struct api *a);
 
 typedef void (*api_handler)(void *data, struct http_req *r);
 
-/* `pattern` is a path without version: "/services/{id}/update". {name} matches one part; {name...} one or more
- * parts, slashes included, as much as the rest of the pattern allows: "/images/{ref...}/json". Patterns without
- * parameters win over those with; of the others the one that was added first wins. Both `pattern` and `method` are kept
- * by reference. GET routes also answer HEAD (proto/http sends no body). */
+/* `pattern` is a path without version: "/services/{id}/update". {name} matches one part; {name...} one or
+ * more parts, slashes included, as much as the rest of the pattern allows: "/images/{ref...}/json". Patterns
+ * without parameters win over those with; of the others the one that was added first wins. Both `pattern` and
+ * `method` are kept by reference. GET routes also answer HEAD (proto/http sends no body). */
 void api_route(struct api *a, const char *method, const char *pattern, api_handler fn, void *data);
-/* As api_route, but fn runs when the headers are there; it reads the body with http_stream_body (any length). */
+/* As api_route, but fn runs when the headers are there; it reads the body with http_stream_body (any length).
+ */
 void api_route_stream(struct api *a, const char *method, const char *pattern, api_handler fn, void *data);
 
 /* --- reading the request */
@@ -82,7 +84,8 @@ void api_filters_done(struct api_filters *f);
 bool api_filters_has(const struct api_filters *f, const char *key);
 /* The values of a key, or NULL. */
 const struct strlist *api_filters_get(const struct api_filters *f, const char *key);
-/* True when the key was not given, or when one of its values equals v / is a prefix of v / is contained in v. */
+/* True when the key was not given, or when one of its values equals v / is a prefix of v / is contained in v.
+ */
 bool api_filters_match(const struct api_filters *f, const char *key, const char *v);
 bool api_filters_match_prefix(const struct api_filters *f, const char *key, const char *v);
 bool api_filters_match_substr(const struct api_filters *f, const char *key, const char *v);
@@ -101,8 +104,8 @@ void api_reply_errf(struct http_req *r, int code, const char *fmt, ...) __attrib
 /* --- managers */
 /* The store, or NULL after an error reply was sent. */
 struct store *api_store_or_reply(struct api *a, struct http_req *r);
-/* Commits and answers. `t` is freed. On success it replies `status` with `body` (reference taken; NULL: no body); on failure
- * the error. Nothing more needs to be done for the request. */
+/* Commits and answers. `t` is freed. On success it replies `status` with `body` (reference taken; NULL: no
+ * body); on failure the error. Nothing more needs to be done for the request. */
 void api_commit(struct api *a, struct http_req *r, struct txn *t, int status, json_t *body);
 
 #endif

@@ -15,19 +15,19 @@
 
 /* Where this node stands. Strings are borrowed until the next turn of the loop and never NULL. */
 struct api_node_state {
-	const char *node_id;   /* "" when not in a swarm */
-	const char *node_addr; /* advertised IP, "" when none */
-	const char *state;     /* inactive pending active error locked */
-	const char *error;     /* why state is error */
+	const char *node_id;    /* "" when not in a swarm */
+	const char *node_addr;  /* advertised IP, "" when none */
+	const char *state;      /* inactive pending active error locked */
+	const char *error;      /* why state is error */
 	bool control_available; /* an active manager */
 };
 
 /* POST /swarm/init, read and checked. Strings and messages are borrowed for the call. */
 struct api_swarm_init {
-	const char *listen_addr;    /* never empty: "0.0.0.0:2377" */
-	const char *advertise_addr; /* "" or "IP", "IP:port", "interface[:port]" */
-	const char *data_path_addr; /* "" or an address or interface */
-	uint32_t data_path_port;    /* 0: default */
+	const char *listen_addr;     /* never empty: "0.0.0.0:2377" */
+	const char *advertise_addr;  /* "" or "IP", "IP:port", "interface[:port]" */
+	const char *data_path_addr;  /* "" or an address or interface */
+	uint32_t data_path_port;     /* 0: default */
 	const Pb__ClusterSpec *spec; /* all defaults filled in */
 	const char *const *default_addr_pool;
 	size_t n_default_addr_pool;
@@ -68,22 +68,26 @@ struct api_log_query {
 };
 struct api_log; /* the provider's */
 
-/* Functions that return int start something when they return 0 (the callback follows, never before the function
- * has returned); otherwise there is no callback and e says why. Those marked optional may be NULL: the route answers 501. */
+/* Functions that return int start something when they return 0 (the callback follows, never before the
+ * function has returned); otherwise there is no callback and e says why. Those marked optional may be NULL:
+ * the route answers 501. */
 struct manager_if {
 	void *data;
 	void (*state)(void *data, struct api_node_state *ret);
-	/* The store of this manager; NULL with ERR_UNAVAILABLE and Swarm's text when this is no ready manager. */
+	/* The store of this manager; NULL with ERR_UNAVAILABLE and Swarm's text when this is no ready
+	 * manager. */
 	struct store *(*store)(void *data, struct err *e);
 	/* Commits a transaction; does not keep `t`. cb comes when it is applied to this node's store, or
 	 * failed: ERR_STALE, ERR_CONFLICT ... from store_apply, ERR_UNAVAILABLE. */
 	int (*propose)(void *data, const struct txn *t, manager_cb cb, void *cb_data, struct err *e);
 	/* After success state() shows the node as active. */
-	int (*swarm_init)(void *data, const struct api_swarm_init *q, manager_cb cb, void *cb_data, struct err *e);
+	int (*swarm_init)(
+	    void *data, const struct api_swarm_init *q, manager_cb cb, void *cb_data, struct err *e);
 	int (*swarm_join)(void *data, const struct api_swarm_join *q, manager_cb cb, void *cb_data,
 	    struct err *e); /* optional */
 	int (*swarm_leave)(void *data, bool force, manager_cb cb, void *cb_data, struct err *e);
-	int (*swarm_unlock)(void *data, const char *key, manager_cb cb, void *cb_data, struct err *e); /* optional */
+	int (*swarm_unlock)(
+	    void *data, const char *key, manager_cb cb, void *cb_data, struct err *e); /* optional */
 	/* A new join token for the cluster's current root ("SWMTKN-1-..."), heap. */
 	char *(*join_token_new)(void *data, const Pb__Cluster *c);
 	/* Turns off the node's part in a cluster before its object is removed; optional. */
@@ -96,8 +100,9 @@ struct manager_if {
 /* What the engine of this node adds to answers; each may be NULL. */
 struct engine_if {
 	void *data;
-	/* Sets keys of GET /info: Containers, ContainersRunning, ContainersPaused, ContainersStopped, Images, Driver,
-	 * DriverStatus, CgroupDriver, CgroupVersion, Runtimes, DefaultRuntime, DockerRootDir, RegistryConfig, Labels, ... */
+	/* Sets keys of GET /info: Containers, ContainersRunning, ContainersPaused, ContainersStopped, Images,
+	 * Driver, DriverStatus, CgroupDriver, CgroupVersion, Runtimes, DefaultRuntime, DockerRootDir,
+	 * RegistryConfig, Labels, ... */
 	void (*info)(void *data, json_t *o);
 	/* Calls done(cb_data, obj) once with LayersSize, Images, Containers (new reference). */
 	int (*system_df)(void *data, void (*done)(void *cb_data, json_t *o), void *cb_data, struct err *e);
