@@ -151,7 +151,6 @@ static int settle_boot(struct kv *kv, struct err *e)
 		CLEANUP_FREE char *lock = xasprintf("%s-lock", kv->path);
 		unlink(lock);
 		if (fs_exists(kv->saved_path)) {
-			CLEANUP_FREE char *tmp = xasprintf("%s.restore", kv->path);
 			CLEANUP_BUF struct buf b = BUF_INIT;
 			int r = fs_read(kv->saved_path, 1024u * 1024 * 1024, &b, e);
 			if (r == 0)

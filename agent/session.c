@@ -149,7 +149,7 @@ static void client_closed(void *data)
 		finish(s);
 		return;
 	}
-	uint64_t ms = RETRY_MIN_MS << (s->failures < 7 ? s->failures : 7);
+	uint64_t ms = (uint64_t)RETRY_MIN_MS << (s->failures < 7 ? s->failures : 7);
 	ms = ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms;
 	s->failures++;
 	timer_start(s->retry, ms / 2 + rng_below(s->agent->rng, ms / 2 + 1));
