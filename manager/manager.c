@@ -66,9 +66,19 @@ static int fsm_apply(void *data, uint64_t index, const uint8_t *p, size_t n, str
 	return store_apply(m->store, p, n, e);
 }
 
-static void fsm_snapshot(void *data, struct buf *out)
+static void *fsm_freeze(void *data)
 {
-	store_snapshot(((struct manager *)data)->store, out);
+	return store_freeze(((struct manager *)data)->store);
+}
+
+static void fsm_pack(void *frozen, struct buf *out)
+{
+	store_frozen_pack(frozen, out);
+}
+
+static void fsm_release(void *frozen)
+{
+	store_frozen_free(frozen);
 }
 
 static int fsm_restore(void *data, const uint8_t *p, size_t n, struct err *e)
@@ -235,7 +245,9 @@ int manager_start(const struct manager_opts *o, struct manager **ret, struct err
 	const struct consensus_fsm fsm = {
 	    .data = m,
 	    .apply = fsm_apply,
-	    .snapshot = fsm_snapshot,
+	    .freeze = fsm_freeze,
+	    .pack = fsm_pack,
+	    .release = fsm_release,
 	    .restore = fsm_restore,
 	    .leader_changed = fsm_leader_changed,
 	};
