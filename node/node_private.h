@@ -43,7 +43,8 @@ struct swarm {
 	struct err init_err;
 	bool fresh;   /* this start is an init: undone when it fails */
 	bool leaving; /* teardown is for leaving: containers go too, and the identity */
-	unsigned closing;
+	bool closing;
+	unsigned closing_doors;
 	void (*closed)(void *data); /* teardown's end */
 	void *closed_data;
 };

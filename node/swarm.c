@@ -482,13 +482,12 @@ static int swarm_init(void *data, const struct api_swarm_init *q, manager_cb cb,
 	return 0;
 }
 
-/* --- ending: manager, then agent, then what listens */
+/* --- ending: what listens (its calls use the manager), then the manager, then the agent */
 
 static void ended(void *data)
 {
 	struct swarm *s = data;
-	if (--s->closing)
-		return;
+	s->closing = false;
 	struct err e = s->init_err;
 	s->init_err = no_err;
 	if (s->fresh || s->leaving) {
@@ -515,14 +514,6 @@ static void agent_ended(void *data)
 {
 	struct swarm *s = data;
 	s->agent = NULL;
-	if (s->rpc) {
-		s->closing++;
-		rpc_server_close(TAKE_PTR(s->rpc), ended, s);
-	}
-	if (s->listener) {
-		s->closing++;
-		tls_listener_close(TAKE_PTR(s->listener), ended, s);
-	}
 	ended(s);
 }
 
@@ -535,17 +526,34 @@ static void manager_ended(void *data)
 	else if (s->agent)
 		agent_close(s->agent, agent_ended, s);
 	else
-		agent_ended(s);
+		ended(s);
+}
+
+static void doors_closed(void *data)
+{
+	struct swarm *s = data;
+	if (--s->closing_doors)
+		return;
+	if (s->manager)
+		manager_close(s->manager, manager_ended, s);
+	else
+		manager_ended(s);
 }
 
 static void teardown(struct swarm *s)
 {
-	s->closing = 1;
+	s->closing = true;
+	s->closing_doors = 1;
 	renew_stop(s);
-	if (s->manager)
-		manager_close(s->manager, manager_ended, s);
-	else
-		loop_defer(s->node->loop, manager_ended, s);
+	if (s->listener) {
+		s->closing_doors++;
+		tls_listener_close(TAKE_PTR(s->listener), doors_closed, s);
+	}
+	if (s->rpc) {
+		s->closing_doors++;
+		rpc_server_close(TAKE_PTR(s->rpc), doors_closed, s);
+	}
+	loop_defer(s->node->loop, doors_closed, s);
 }
 
 static int swarm_leave(void *data, bool force, manager_cb cb, void *cb_data, struct err *e)
