@@ -215,6 +215,7 @@ void task_container_changed(struct task *t, const Pb__Container *c)
 
 void task_adopt(struct task *t, const Pb__Container *c)
 {
+	int64_t since = 0;
 	t->container_id = xstrdup(c->id);
 	if (is_terminal(t))
 		return;
@@ -227,17 +228,23 @@ void task_adopt(struct task *t, const Pb__Container *c)
 		else
 			set_state(t, T_RUNNING, NULL);
 		t->unhealthy = c->health && strcmp(c->health, "unhealthy") == 0;
+		since = c->started_at;
 		break;
 	case PB__CONTAINER_STATUS_KIND__E__EXITED:
 	case PB__CONTAINER_STATUS_KIND__E__DEAD:
 		t->stopping = c->stop_requested;
 		set_state(t, T_STARTING, NULL);
 		ended(t, c);
+		since = c->finished_at;
 		break;
 	default: /* made, but never started */
 		set_state(t, T_READY, NULL);
 		break;
 	}
+	/* It has been so since then, not since this daemon looked: what the manager knows already is not
+	 * news. */
+	if (since)
+		t->status->timestamp = since;
 }
 
 /* --- the steps */

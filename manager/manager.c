@@ -237,8 +237,8 @@ int manager_start(const struct manager_opts *o, struct manager **ret, struct err
 	    .logs = on_logs,
 	    .session = on_session,
 	    .data = m});
-	m->logbroker = logbroker_new(
-	    &(struct logbroker_opts){.store = m->store, .rng = m->rng, .send = logs_send, .data = m});
+	m->logbroker = logbroker_new(&(struct logbroker_opts){
+	    .loop = m->loop, .store = m->store, .rng = m->rng, .send = logs_send, .data = m});
 	m->ca = ca_new(&(struct ca_opts){
 	    .store = m->store, .clock = m->clock, .rng = m->rng, .propose = propose, .data = m});
 	m->watch = store_watch_new(m->store, on_store_event, m);

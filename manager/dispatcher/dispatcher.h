@@ -36,7 +36,7 @@ struct dispatcher_opts {
 struct dispatcher *dispatcher_new(const struct dispatcher_opts *o);
 /* For rpc_server_add; borrowed, lives as long as the dispatcher. */
 const struct rpc_method *dispatcher_methods(struct dispatcher *d, size_t *ret_n);
-/* Leadership won: nodes that were READY become UNKNOWN until they are heard, DOWN after twice the grace. */
+/* Leadership won: every node gets twice the usual grace to be heard, then it is DOWN. */
 void dispatcher_start(struct dispatcher *d);
 void dispatcher_stop(struct dispatcher *d);
 /* Sends to a node's session; ERR_NOT_FOUND when it has none. */

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <uv.h>
 
 #include "base/err.h"
 #include "base/rng.h"
@@ -13,6 +14,7 @@
 
 struct logbroker;
 struct logbroker_opts {
+	uv_loop_t *loop;
 	struct store *store;
 	struct rng rng;
 	/* dispatcher_send */

@@ -1,0 +1,323 @@
+/* What goes to agents: tasks of their node, the templates that those need, and the table of published ports.
+ *
+ * The store's watch only marks: a task for its node's session, a service for the table. The flush, at most
+ * one a turn of the loop, looks at what is marked and sends each session one message. So the cost follows the
+ * changes, and however often something changed in a turn, the agent sees where it ended up. Status reports of
+ * agents mark nothing: what an agent knows is not sent to it again. */
+#include "manager/dispatcher/internal.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "proto/pb.h"
+
+/* Assignment lists are borrowed from the store while they are packed. */
+struct out {
+	Pb__Assignments m;
+	Pb__AssignedTask *tasks;
+	size_t cap;
+};
+
+static bool is_assigned(const Pb__Task *t)
+{
+	return !str_empty(t->node_id) && t->status->state >= PB__TASK_STATE__E__ASSIGNED;
+}
+
+static bool is_serving(const Pb__Task *t)
+{
+	return t->status->state == PB__TASK_STATE__E__RUNNING &&
+	       t->desired_state <= PB__TASK_STATE__E__RUNNING;
+}
+
+static bool publishes(const Pb__Service *s)
+{
+	if (!s->endpoint)
+		return false;
+	for (size_t i = 0; i < s->endpoint->n_ports; i++)
+		if (!s->endpoint->ports[i]->has_publish_mode ||
+		    s->endpoint->ports[i]->publish_mode == PB__PUBLISH_MODE__E__INGRESS)
+			return true;
+	return false;
+}
+
+static void mark_task(struct dispatcher *d, const Pb__Task *t)
+{
+	const struct member *m = str_empty(t->node_id) ? NULL : strmap_get(&d->members, t->node_id);
+	if (!m || !m->session)
+		return;
+	strmap_put(&m->session->dirty, t->id, d);
+	dispatcher_flush_soon(d);
+}
+
+static void mark_service(struct dispatcher *d, const char *service_id)
+{
+	strmap_put(&d->services, service_id, d);
+	dispatcher_flush_soon(d);
+}
+
+static bool same_for_agent(const Pb__Task *a, const Pb__Task *b)
+{
+	return a->desired_state == b->desired_state && is_assigned(a) == is_assigned(b) &&
+	       str_eq(a->node_id, b->node_id) && str_eq(a->template_id, b->template_id);
+}
+
+void assign_event(struct dispatcher *d, const struct store_event *ev)
+{
+	if (ev->kind == OBJ(SERVICE)) {
+		const Pb__Service *was = ev->old ? ev->old->service : NULL,
+				  *is = ev->cur ? ev->cur->service : NULL;
+		if ((was && publishes(was)) || (is && publishes(is)))
+			if (!was || !is || !msg_equal(was->endpoint, is->endpoint))
+				mark_service(d, was ? was->id : is->id);
+		return;
+	}
+	if (ev->kind != OBJ(TASK))
+		return;
+	const Pb__Task *was = ev->old ? ev->old->task : NULL, *is = ev->cur ? ev->cur->task : NULL;
+	if (was && is ? !same_for_agent(was, is) : true) {
+		if (was && (!is || !str_eq(was->node_id, is->node_id)))
+			mark_task(d, was);
+		if (is)
+			mark_task(d, is);
+	}
+	const char *service_id = is ? is->service_id : was->service_id;
+	if (!str_empty(service_id) && (was && is_serving(was)) != (is && is_serving(is))) {
+		const struct object *s = store_get(d->o.store, OBJ(SERVICE), service_id);
+		if (s && publishes(s->service))
+			mark_service(d, service_id);
+	}
+}
+
+/* --- one session's message */
+
+static void forget_template(struct session *s, struct out *o, const char *template_id)
+{
+	uintptr_t n = (uintptr_t)strmap_get(&s->templates, template_id);
+	if (n > 1) {
+		strmap_put(&s->templates, template_id, (void *)(n - 1));
+		return;
+	}
+	pb_add_str(&o->m.removed_templates, &o->m.n_removed_templates, template_id);
+	strmap_remove(&s->templates, template_id);
+}
+
+static void use_template(struct session *s, struct out *o, const Pb__Template *t)
+{
+	uintptr_t n = (uintptr_t)strmap_get(&s->templates, t->id);
+	strmap_put(&s->templates, t->id, (void *)(n + 1));
+	if (n == 0)
+		pb_add_msg(&o->m.templates, &o->m.n_templates, (void *)t);
+	/* Removed and used again within one message: the agent takes removals last. */
+	for (size_t i = 0; n == 0 && i < o->m.n_removed_templates; i++) {
+		if (strcmp(o->m.removed_templates[i], t->id) == 0) {
+			free(o->m.removed_templates[i]);
+			o->m.removed_templates[i] = o->m.removed_templates[--o->m.n_removed_templates];
+		}
+	}
+}
+
+static void put_task(struct session *s, struct out *o, const Pb__Task *t)
+{
+	const Pb__Template *tmpl = store_template(s->d->o.store, t->template_id);
+	if (!tmpl)
+		return; /* the brain deletes templates last: such a task is about to go */
+	char *known = strmap_get(&s->tasks, t->id);
+	if (!known || strcmp(known, t->template_id) != 0) {
+		use_template(s, o, tmpl);
+		if (known)
+			forget_template(s, o, known);
+		free(strmap_put(&s->tasks, t->id, xstrdup(t->template_id)));
+	}
+	if (o->m.n_tasks == o->cap) {
+		o->cap = o->cap ? o->cap * 2 : 16;
+		o->tasks = xreallocarray(o->tasks, o->cap, sizeof(*o->tasks));
+	}
+	Pb__AssignedTask *a = &o->tasks[o->m.n_tasks++];
+	pb__assigned_task__init(a);
+	a->id = t->id;
+	a->template_id = t->template_id;
+	a->service_id = t->service_id;
+	a->service_name = t->service_name;
+	a->has_slot = t->has_slot;
+	a->slot = t->slot;
+	a->desired_state = t->desired_state;
+	a->observed_state = t->status->state;
+	a->networks = t->networks_attachments;
+	a->n_networks = t->n_networks_attachments;
+	a->generic_resources = t->generic_resources;
+	a->n_generic_resources = t->n_generic_resources;
+	a->host_ports = t->host_ports;
+	a->n_host_ports = t->n_host_ports;
+}
+
+static void put_gone(struct session *s, struct out *o, const char *task_id)
+{
+	char *known = strmap_remove(&s->tasks, task_id);
+	if (!known)
+		return;
+	pb_add_str(&o->m.removed_tasks, &o->m.n_removed_tasks, task_id);
+	forget_template(s, o, known);
+	free(known);
+}
+
+static Pb__PublishedService *published_of(const struct dispatcher *d, const Pb__Service *s)
+{
+	Pb__PublishedService *p = PB_NEW(Pb__PublishedService, pb__published_service);
+	p->service_id = xstrdup(s->id);
+	p->name = xstrdup(str_or(s->spec->name, s->id));
+	for (size_t i = 0; i < s->endpoint->n_ports; i++) {
+		const Pb__PortConfig *c = s->endpoint->ports[i];
+		if (!c->has_publish_mode || c->publish_mode == PB__PUBLISH_MODE__E__INGRESS)
+			pb_add_msg(&p->ports, &p->n_ports, pb_clone(c));
+	}
+	struct store_iter it;
+	const struct object *o;
+	store_iter_init(&it, d->o.store, OBJ(TASK), STORE_TASK_BY_SERVICE, s->id);
+	while ((o = store_iter_next(&it))) {
+		const Pb__Task *t = o->task;
+		if (!is_serving(t) || str_empty(t->node_id))
+			continue;
+		Pb__EndpointBackend *b = PB_NEW(Pb__EndpointBackend, pb__endpoint_backend);
+		b->task_id = xstrdup(t->id);
+		b->node_id = xstrdup(t->node_id);
+		for (size_t i = 0; i < t->n_networks_attachments; i++)
+			for (size_t k = 0; k < t->networks_attachments[i]->n_addresses; k++)
+				pb_add_str(
+				    &b->addresses, &b->n_addresses, t->networks_attachments[i]->addresses[k]);
+		pb_add_msg(&p->backends, &p->n_backends, b);
+	}
+	return p;
+}
+
+static void free_strings(char **v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(v[i]);
+	free(v);
+}
+
+static void send_out(struct session *s, struct out *o)
+{
+	Pb__ManagerMessage m = PB__MANAGER_MESSAGE__INIT;
+	Pb__AssignedTask **ptrs = xcalloc(o->m.n_tasks ? o->m.n_tasks : 1, sizeof(Pb__AssignedTask *));
+	for (size_t i = 0; i < o->m.n_tasks; i++)
+		ptrs[i] = &o->tasks[i];
+	o->m.tasks = ptrs;
+	o->m.sequence = ++s->sequence;
+	o->m.full = s->full;
+	m.assignments = &o->m;
+	rpc_stream_send(s->stream, &m);
+	s->full = false;
+	free(ptrs);
+}
+
+static void out_done(struct out *o)
+{
+	free(o->tasks);
+	free(o->m.templates); /* the templates are the store's */
+	free_strings(o->m.removed_tasks, o->m.n_removed_tasks);
+	free_strings(o->m.removed_templates, o->m.n_removed_templates);
+}
+
+static void flush_session(
+    struct session *s, Pb__PublishedService **published, size_t n_published, char **removed, size_t n_removed)
+{
+	struct dispatcher *d = s->d;
+	struct out o = {.tasks = NULL};
+	pb__assignments__init(&o.m);
+	if (s->node_changed) {
+		const struct object *node = store_get(d->o.store, OBJ(NODE), s->member->node_id);
+		Pb__ManagerMessage m = PB__MANAGER_MESSAGE__INIT;
+		m.node = node ? node->node : NULL;
+		if (node)
+			rpc_stream_send(s->stream, &m);
+		s->node_changed = false;
+	}
+	const struct object *t;
+	if (s->full) {
+		struct store_iter it;
+		store_iter_init(&it, d->o.store, OBJ(TASK), STORE_TASK_BY_NODE, s->member->node_id);
+		while ((t = store_iter_next(&it)))
+			if (is_assigned(t->task))
+				put_task(s, &o, t->task);
+	} else {
+		const char *id;
+		for (size_t it = 0; strmap_next(&s->dirty, &it, &id, NULL);) {
+			t = store_get(d->o.store, OBJ(TASK), id);
+			if (t && is_assigned(t->task) && str_eq(t->task->node_id, s->member->node_id))
+				put_task(s, &o, t->task);
+			else
+				put_gone(s, &o, id);
+		}
+	}
+	strmap_done(&s->dirty);
+	s->dirty = (struct strmap)STRMAP_INIT;
+	o.m.published = published;
+	o.m.n_published = n_published;
+	o.m.removed_published = removed;
+	o.m.n_removed_published = n_removed;
+	if (s->full || o.m.n_tasks || o.m.n_removed_tasks || o.m.n_templates || o.m.n_removed_templates ||
+	    n_published || n_removed)
+		send_out(s, &o);
+	out_done(&o);
+}
+
+struct table {
+	Pb__PublishedService **v;
+	size_t n;
+};
+
+static void table_done(struct table *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		pb_free(t->v[i]);
+	free(t->v);
+}
+
+void assign_flush(struct dispatcher *d)
+{
+	struct table changed = {NULL, 0}, all = {NULL, 0};
+	char **removed = NULL;
+	size_t n_removed = 0;
+	bool have_all = false;
+	const char *id;
+	void *v;
+	for (size_t it = 0; strmap_next(&d->services, &it, &id, NULL);) {
+		const struct object *s = store_get(d->o.store, OBJ(SERVICE), id);
+		if (s && publishes(s->service))
+			pb_add_msg(&changed.v, &changed.n, published_of(d, s->service));
+		else
+			pb_add_str(&removed, &n_removed, id);
+	}
+	strmap_done(&d->services);
+	d->services = (struct strmap)STRMAP_INIT;
+	for (size_t it = 0; strmap_next(&d->members, &it, NULL, &v);) {
+		struct session *s = ((struct member *)v)->session;
+		if (!s)
+			continue;
+		if (s->full && !have_all) {
+			struct store_iter si;
+			const struct object *o;
+			store_iter_init(&si, d->o.store, OBJ(SERVICE), STORE_ALL, NULL);
+			while ((o = store_iter_next(&si)))
+				if (publishes(o->service))
+					pb_add_msg(&all.v, &all.n, published_of(d, o->service));
+			have_all = true;
+		}
+		if (s->full)
+			flush_session(s, all.v, all.n, NULL, 0);
+		else
+			flush_session(s, changed.v, changed.n, removed, n_removed);
+	}
+	table_done(&changed);
+	table_done(&all);
+	free_strings(removed, n_removed);
+}
+
+void assign_session_done(struct session *s)
+{
+	strmap_done(&s->dirty);
+	strmap_done_free(&s->tasks, free);
+	strmap_done(&s->templates);
+}
