@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/limits.h"
 
 struct consensus;
 
@@ -42,19 +43,30 @@ struct consensus_opts {
 	bool bootstrap;                     /* dir is new: become a cluster of one voter */
 };
 
+/* Inside callbacks (this, and those of consensus_fsm) consensus_propose and consensus_close may be called. */
 typedef void (*consensus_cb)(void *data, int status, const struct err *e);
 
-/* Loads snapshot and log, starts. ERR_CORRUPT names the file that does not decode or was sealed with another
- * key. */
+/* Loads snapshot and log (restore and apply are called before it returns), starts; a cluster of one elects
+ * itself within the first turns of the loop, and says so by leader_changed. Errors: ERR_CORRUPT names what
+ * does not decode or was sealed with another key; ERR_CONFLICT: bootstrap in a directory that is not empty;
+ * ERR_INVALID; ERR_IO. After an error the loop must still turn a few times to free everything. */
 int consensus_start(uv_loop_t *loop, const struct consensus_opts *o, const struct consensus_fsm *fsm,
     struct consensus **ret, struct err *e);
-/* Copies p. Calls back exactly once: 0, the apply's error, ERR_UNAVAILABLE when leadership was lost
- * (the outcome is then unknown) or when closing. */
+/* Copies p, at most CONSENSUS_PAYLOAD_MAX bytes (ERR_TOO_LARGE). ERR_UNAVAILABLE at once: not the leader,
+ * closing, or too much is waiting already. Calls back exactly once: 0, the apply's error; ERR_UNAVAILABLE
+ * when leadership was lost or closing took too long, ERR_IO when the disk failed: the outcome is then
+ * unknown.
+ *
+ * After a disk error nothing is written any more and leader_changed(false) is called; the log is opened again
+ * every few seconds until the disk takes writes again, and leader_changed(true) follows. */
 int consensus_propose(
     struct consensus *c, const void *p, size_t n, consensus_cb cb, void *data, struct err *e);
 bool consensus_is_leader(const struct consensus *c);
 uint64_t consensus_applied(const struct consensus *c);
-/* Stops proposing, lets what is in flight finish, closes; closed(data) comes once. */
+/* Stops proposing, lets what is in flight finish (5 s at most), closes; closed(data) comes once, and nothing
+ * after it. A second call does nothing. */
 void consensus_close(struct consensus *c, void (*closed)(void *data), void *data);
+
+#define CONSENSUS_PAYLOAD_MAX (LIMIT_RAFT_ENTRY - 256u)
 
 #endif
