@@ -177,6 +177,7 @@ static void on_failed(void *data, const struct err *e)
 static void publish_event(struct swarm *s, const struct store_event *ev)
 {
 	const struct object *o = ev->cur ? ev->cur : ev->old;
+	ASSERT(o);
 	const char *action = !ev->old   ? "create"
 			     : !ev->cur ? "remove"
 					: "update",
