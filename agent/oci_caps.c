@@ -83,8 +83,8 @@ static int parse_list(char *const *v, size_t n, uint64_t all, uint64_t *ret, boo
 int oci_caps_apply(uint64_t base, char *const *add, size_t n_add, char *const *drop, size_t n_drop,
     uint64_t *ret, struct err *e)
 {
-	uint64_t all = oci_caps_all(), added, dropped;
-	bool add_all, drop_all;
+	uint64_t all = oci_caps_all(), added = 0, dropped = 0;
+	bool add_all = false, drop_all = false;
 	int r = parse_list(add, n_add, all, &added, &add_all, e);
 	if (r == 0)
 		r = parse_list(drop, n_drop, all, &dropped, &drop_all, e);

@@ -93,7 +93,7 @@ static const char *const always[] = {
     "msgrcv msgsnd "
     "semctl semget semop semtimedop semtimedop_time64 shmat shmctl shmdt shmget",
     /* the rest */
-    "getrandom ioctl pipe pipe2 sysinfo uname uretprobe riscv_hwprobe arm_fadvise64_64 breakpoint cacheflush "
+    "getrandom ioctl pipe pipe2 sysinfo uname uretprobe riscv_hwprobe arm_fadvise64_64 breakpoint cacheflush",
     "set_tls",
     /* tracing: safe with the kernels since 4.8, where it cannot be used to slip out of a filter */
     "process_vm_readv process_vm_writev ptrace",
@@ -412,9 +412,9 @@ static int compile_arg(const json_t *a, struct scmp_arg_cmp *ret)
 	if (index > 5)
 		return -1;
 	if (str_eq(op, "SCMP_CMP_EQ"))
-		*ret = SCMP_CMP64(index, SCMP_CMP_EQ, v);
+		*ret = SCMP_CMP64(index, SCMP_CMP_EQ, v, 0);
 	else if (str_eq(op, "SCMP_CMP_NE"))
-		*ret = SCMP_CMP64(index, SCMP_CMP_NE, v);
+		*ret = SCMP_CMP64(index, SCMP_CMP_NE, v, 0);
 	else if (str_eq(op, "SCMP_CMP_MASKED_EQ"))
 		*ret = SCMP_CMP64(index, SCMP_CMP_MASKED_EQ, v, v2);
 	else
