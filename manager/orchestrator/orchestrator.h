@@ -24,6 +24,7 @@ struct reconcile_ctx {
 	struct allocator *allocator; /* published ports; NULL: services with ports wait unallocated */
 	struct plan *out;            /* transactions are added here */
 	int64_t next;                /* in/out: lowered to when to call again; INT64_MAX: on change only */
+	bool blocked; /* out: the service's ports are held by another one; call again when ports are freed */
 };
 
 /* Plans the next step for a service, or for what is left of one that was deleted. When the plan was
