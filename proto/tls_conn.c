@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "base/timer.h"
 #include "proto/pki_private.h"
+#include "proto/queue.h"
 
 #define HANDSHAKE_MS    10000
 #define FLUSH_MS        2000
@@ -52,7 +53,7 @@ struct tls_conn {
 	SSL *ssl;
 	struct tls_mem mem;
 	struct buf held;   /* cipher text that waits because of tls_pause */
-	struct buf plain;  /* to be encrypted */
+	struct queue plain; /* to be encrypted */
 	struct buf cipher; /* to be written */
 	size_t in_flight;  /* bytes of the write under way */
 	struct tls_conn_ops ops;
@@ -80,8 +81,7 @@ static void maybe_finish_close(struct tls_conn *c)
 	SSL_free(c->ssl);
 	tls_ctx_unref(c->ctx);
 	buf_done(&c->held);
-	mem_wipe(c->plain.data, c->plain.len);
-	buf_done(&c->plain);
+	queue_done(&c->plain);
 	buf_done(&c->cipher);
 	free(c);
 	if (l) {
@@ -212,10 +212,9 @@ void tls_abort(struct tls_conn *c, const struct err *why)
 
 static void maybe_drained(struct tls_conn *c)
 {
-	if (!c->wrote || c->in_flight || c->plain.len || c->cipher.len)
+	if (!c->wrote || c->in_flight || queue_len(&c->plain) || c->cipher.len)
 		return;
 	c->wrote = false;
-	buf_done(&c->plain);
 	buf_done(&c->cipher);
 	if (c->state == OPEN && c->ops.drained)
 		c->ops.drained(c->data);
@@ -249,21 +248,16 @@ static void on_written(uv_write_t *req, int status)
 /* Encrypts what may go ahead of the socket. */
 static int encrypt(struct tls_conn *c)
 {
-	size_t done = 0;
-	int r = 0;
-	while (done < c->plain.len && c->cipher.len < ENCRYPT_AHEAD) {
+	while (queue_len(&c->plain) && c->cipher.len < ENCRYPT_AHEAD) {
 		size_t n = 0;
 		ERR_clear_error();
-		if (SSL_write_ex(c->ssl, c->plain.data + done, c->plain.len - done, &n) != 1) {
+		if (SSL_write_ex(c->ssl, queue_data(&c->plain), queue_len(&c->plain), &n) != 1) {
 			int why = SSL_get_error(c->ssl, 0);
-			if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
-				r = -1;
-			break;
+			return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? 0 : -1;
 		}
-		done += n;
+		queue_consume(&c->plain, n);
 	}
-	buf_consume(&c->plain, done);
-	return r;
+	return 0;
 }
 
 static void send_out(struct tls_conn *c)
@@ -271,13 +265,13 @@ static void send_out(struct tls_conn *c)
 	if (c->in_flight || c->state == CLOSING || c->state == LINGERING || c->state < HANDSHAKE)
 		return;
 	for (;;) {
-		if (c->state >= OPEN && c->plain.len && encrypt(c) < 0) {
+		if (c->state >= OPEN && queue_len(&c->plain) && encrypt(c) < 0) {
 			struct err e = ERR_INIT;
 			pki_err(&e, ERR_IO, "encrypting");
 			fail(c, &e);
 			return;
 		}
-		if (c->state == FLUSHING && c->plain.len == 0 &&
+		if (c->state == FLUSHING && queue_len(&c->plain) == 0 &&
 		    !(SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN)) {
 			ERR_clear_error();
 			SSL_shutdown(c->ssl);
@@ -338,21 +332,21 @@ static void want_flush(struct tls_conn *c)
 
 size_t tls_waiting(const struct tls_conn *c)
 {
-	return c->plain.len + c->cipher.len + c->in_flight;
+	return queue_len(&c->plain) + c->cipher.len + c->in_flight;
 }
 
 size_t tls_write(struct tls_conn *c, const void *p, size_t n)
 {
 	if (c->state > OPEN || n == 0)
 		return tls_waiting(c);
-	if (n > TLS_QUEUE_MAX - c->plain.len) {
+	if (n > TLS_QUEUE_MAX - queue_len(&c->plain)) {
 		struct err e = ERR_INIT;
 		err_set(&e, ERR_TOO_LARGE, "%s does not read: %zu bytes wait for it", c->peer.addr,
 		    tls_waiting(c));
 		fail(c, &e);
 		return tls_waiting(c);
 	}
-	buf_append(&c->plain, p, n);
+	queue_append(&c->plain, p, n);
 	c->wrote = true;
 	if (c->state == OPEN)
 		want_flush(c);
@@ -395,7 +389,7 @@ static void handshake(struct tls_conn *c)
 	c->state = OPEN;
 	timer_free(c->timer);
 	c->timer = NULL;
-	if (c->plain.len)
+	if (queue_len(&c->plain))
 		want_flush(c);
 	if (!c->listener) {
 		if (c->ops.ready)
