@@ -120,7 +120,7 @@ static void issue_now(struct issue *i)
 	else
 		ca_issue(
 		    c, i->csr, i->csr_len, i->node_id, i->role, clock_unix_ns(i->ca->o.clock), &cert, &e);
-	if (e.code) {
+	if (!c || e.code) {
 		fail(i, &e);
 		return;
 	}

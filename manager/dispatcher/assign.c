@@ -81,7 +81,7 @@ void assign_event(struct dispatcher *d, const struct store_event *ev)
 		if (is)
 			mark_task(d, is);
 	}
-	const char *service_id = is ? is->service_id : was->service_id;
+	const char *service_id = is ? is->service_id : was ? was->service_id : NULL;
 	if (!str_empty(service_id) && (was && is_serving(was)) != (is && is_serving(is))) {
 		const struct object *s = store_get(d->o.store, OBJ(SERVICE), service_id);
 		if (s && publishes(s->service))

@@ -230,10 +230,10 @@ int logbroker_subscribe(
 	s->service_id = xstrdup(o->service_id);
 	s->task_id = o->service_id ? NULL : xstrdup(o->task_id);
 	strmap_put(&b->subs, key, s);
-	if (s->service_id)
-		ask_for_service(s);
-	else
+	if (t)
 		ask_for_task(s, t->task);
+	else
+		ask_for_service(s);
 	check_soon(s);
 	*ret = s;
 	return 0;
