@@ -18,6 +18,7 @@
 
 #define PARTIAL_MAX      (4u * LIMIT_RPC_MESSAGE) /* incomplete messages of a connection */
 #define PARTIAL_ANON_MAX (2u * RPC_ANON_MESSAGE)
+#define ANON_CALL_MS     30000
 
 /* --- life */
 
@@ -400,8 +401,11 @@ void rpc_stream_dispatch(struct rpc_stream *s, const struct rpc_method *m)
 	s->user_dead = false;
 	s->in = m->request;
 	s->unary = m->unary;
-	if (s->head->timeout_ms)
-		set_deadline(s, s->head->timeout_ms);
+	unsigned ms = s->head->timeout_ms;
+	if (!s->conn->peer.verified && (ms == 0 || ms > ANON_CALL_MS))
+		ms = ANON_CALL_MS; /* whoever it is, it shall not sit here for ever */
+	if (ms)
+		set_deadline(s, ms);
 	free_head(s); /* 600 bytes that a session of weeks does not need; trailers of requests are not read */
 	s->in_cb++;
 	m->begin(m->data, s, &s->conn->peer);
