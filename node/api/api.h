@@ -44,6 +44,9 @@ void api_route(struct api *a, const char *method, const char *pattern, api_handl
  */
 void api_route_stream(struct api *a, const char *method, const char *pattern, api_handler fn, void *data);
 
+/* Frees p with the api: for the data of routes. */
+void api_own(struct api *a, void *p);
+
 /* --- reading the request */
 /* A path parameter, decoded; "" when the pattern has no such name. */
 const char *api_param(const struct http_req *r, const char *name);

@@ -1,0 +1,13 @@
+/* The resources of the Engine API, one file each; api_new registers them all. */
+#ifndef NODE_API_RESOURCES_H
+#define NODE_API_RESOURCES_H
+
+#include "node/api/api.h"
+
+void api_services_register(struct api *a);
+void api_tasks_register(struct api *a);
+void api_secrets_register(struct api *a);
+void api_configs_register(struct api *a);
+void api_logs_register(struct api *a);
+
+#endif
