@@ -2,6 +2,7 @@
 #include "node/identity.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <jansson.h>
@@ -189,10 +190,16 @@ int identity_initial(const char *data_root, Pb__Cluster **ret_cluster, Pb__Node 
 	return 0;
 }
 
-void identity_initial_done(const char *data_root)
+int identity_initial_done(const char *data_root, struct err *e)
 {
 	CLEANUP_FREE char *path = swarm_path(data_root, "swarm", "init.pb");
-	unlink(path);
+	CLEANUP_FREE char *dir = swarm_path(data_root, "swarm", NULL);
+	if (unlink(path) != 0)
+		return errno == ENOENT ? 0 : err_errno(e, errno, "removing %s", path);
+	CLEANUP_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) != 0)
+		return err_errno(e, errno, "syncing %s", dir);
+	return 0;
 }
 
 /* --- loading */

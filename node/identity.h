@@ -40,7 +40,9 @@ int identity_create(const char *data_root, const struct identity *id, const Pb__
     const Pb__Node *node, struct err *e);
 /* The objects of a cluster that is begun; both NULL (and 0) when it was committed. */
 int identity_initial(const char *data_root, Pb__Cluster **ret_cluster, Pb__Node **ret_node, struct err *e);
-void identity_initial_done(const char *data_root);
+/* The objects are committed: forgets them for good (synced, since what comes back would make the next start
+ * begin anew). */
+int identity_initial_done(const char *data_root, struct err *e);
 /* New certificate and key (renewal). */
 int identity_save_keys(const char *data_root, const struct identity *id, struct err *e);
 int identity_save_config(const char *data_root, const struct identity *id, struct err *e);

@@ -13,6 +13,7 @@
  * then the identity goes. Teardown for a daemon's end is the same without the last two. */
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "manager/ca/ca.h"
@@ -136,12 +137,31 @@ static void init_waited(void *data)
 		answer(s, &no_err);
 }
 
+static void on_failed(void *data, const struct err *e)
+{
+	struct swarm *s = data;
+	if (s->closing)
+		return;
+	log_error("the manager failed: %s", e->text);
+	free(s->error);
+	s->error = xstrdup(e->text);
+	s->state = SWARM_ERROR;
+	if (s->done) { /* an init: undo it */
+		s->init_err = *e;
+		teardown(s);
+	}
+}
+
 static void on_ready(void *data)
 {
 	struct swarm *s = data;
 	if (s->closing)
 		return;
-	identity_initial_done(s->node->cfg->data_root);
+	struct err e = ERR_INIT;
+	if (identity_initial_done(s->node->cfg->data_root, &e) != 0) {
+		on_failed(s, &e);
+		return;
+	}
 	s->state = SWARM_ACTIVE;
 	s->fresh = false;
 	if (!s->agent)
@@ -156,21 +176,6 @@ static void on_lost(void *data)
 {
 	(void)data;
 	log_warn("this manager does not lead any more");
-}
-
-static void on_failed(void *data, const struct err *e)
-{
-	struct swarm *s = data;
-	if (s->closing)
-		return;
-	log_error("the manager failed: %s", e->text);
-	free(s->error);
-	s->error = xstrdup(e->text);
-	s->state = SWARM_ERROR;
-	if (s->done) { /* an init: undo it */
-		s->init_err = *e;
-		teardown(s);
-	}
 }
 
 /* Swarm's events for /events: attributes tell what an update changed. */
@@ -333,6 +338,10 @@ void swarm_resume(struct swarm *s)
 	s->state = SWARM_STARTING;
 	if (rc == 0)
 		rc = identity_initial(root, &cluster, &node, &e);
+	if (rc == 0 && cluster) { /* died before init was answered: nothing in the log counts */
+		CLEANUP_FREE char *raft = identity_raft_dir(root);
+		rc = fs_remove_tree(raft, &e);
+	}
 	if (rc == 0)
 		rc = listen_swarm(s, &e);
 	if (rc == 0)
