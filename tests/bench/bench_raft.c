@@ -71,6 +71,15 @@ static int by_value(const void *x, const void *y)
 	return a < b ? -1 : a > b;
 }
 
+/* In microseconds, of sorted latencies. */
+static double percentile(const struct bench *b, unsigned p)
+{
+	size_t n = b->acked < b->cap ? b->acked : b->cap;
+	size_t at = n * p / 100;
+
+	return n > 0 ? (double)b->latency_ns[at] / 1e3 : 0;
+}
+
 static double cpu_seconds(void)
 {
 	struct rusage u;
@@ -111,8 +120,8 @@ static void run(const char *parent, unsigned window, double seconds)
 	qsort(b.latency_ns, n < b.cap ? n : b.cap, sizeof(uint64_t), by_value);
 	printf("%3u in flight: %8.0f commits/s   p50 %6.0f us   p99 %6.0f us   %4.1f us CPU each   %u "
 	       "snapshots\n",
-	    window, (double)n / took, (double)b.latency_ns[n / 2] / 1e3,
-	    (double)b.latency_ns[n * 99 / 100] / 1e3, cpu / (double)n * 1e6, b.r.freezes);
+	    window, (double)n / took, percentile(&b, 50), percentile(&b, 99), cpu / (double)n * 1e6,
+	    b.r.freezes);
 	fflush(stdout);
 	raftnode_stop(&b.r);
 	free(b.latency_ns);
