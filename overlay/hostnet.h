@@ -1,9 +1,10 @@
-/* The network of one node's containers: a gateway bridge with NAT to the outside, a network namespace for each
- * container, host-mode and ingress-mode published ports through nftables. All of it is declared state: what should be is known here,
- * hostnet_open compares with what the kernel has and repairs it. Only objects of this instance are touched: links
- * with its prefix, its own nftables table, its own named namespaces.
+/* The network of one node's containers: a gateway bridge with NAT to the outside, a network namespace for
+ * each container, host-mode and ingress-mode published ports through nftables. All of it is declared state:
+ * what should be is known here, hostnet_open compares with what the kernel has and repairs it. Only objects
+ * of this instance are touched: links with its prefix, its own nftables table, its own named namespaces.
  *
- * Several daemons can run on one machine, each in a network namespace of its own or in the same one; `tag` keeps them apart. */
+ * Several daemons can run on one machine, each in a network namespace of its own or in the same one; `tag`
+ * keeps them apart. */
 #ifndef OVERLAY_HOSTNET_H
 #define OVERLAY_HOSTNET_H
 
@@ -16,49 +17,61 @@
 
 struct hostnet;
 struct hostnet_opts {
-	const char *tag;             /* short (<= 6 chars), unique on the host: names links, table and namespaces */
-	const char *state_dir;       /* <data_root>/net: which container has which address */
-	const char *netns_dir;       /* where namespaces are bound: <exec_root>/netns */
-	const char *pool;            /* NULL: the first free of 172.18.0.0/16 ... that no route of the host covers */
+	const char *tag;       /* short (<= 6 chars), unique on the host: names links, table and namespaces */
+	const char *state_dir; /* <data_root>/net: which container has which address */
+	const char *netns_dir; /* where namespaces are bound: <exec_root>/netns */
+	const char *pool; /* NULL: the first free of 172.18.0.0/16 ... that no route of the host covers */
 };
 int hostnet_open(uv_loop_t *loop, const struct hostnet_opts *o, struct hostnet **ret, struct err *e);
-void hostnet_close(struct hostnet *n);           /* leaves the kernel's state: containers go on */
-void hostnet_destroy(struct hostnet *n);         /* removes bridge, table, namespaces (leave, tests) and closes */
+void hostnet_close(struct hostnet *n);   /* leaves the kernel's state: containers go on */
+void hostnet_destroy(struct hostnet *n); /* removes bridge, table, namespaces (leave, tests) and closes */
 
 struct hostnet_port {
 	uint16_t container_port;
-	uint16_t host_port;          /* 0: chosen from 32768-60999; the answer is written back */
+	uint16_t host_port; /* 0: chosen from 32768-60999; the answer is written back */
 	bool udp;
-	const char *host_ip;         /* NULL: every address */
+	const char *host_ip; /* NULL: every address */
 };
 struct hostnet_endpoint {
-	char netns_path[256];        /* for the OCI spec */
-	char address[64];            /* "172.18.0.2/16" */
+	char netns_path[256]; /* for the OCI spec */
+	char address[64];     /* "172.18.0.2/16" */
 	char gateway[64];
 	char mac[24];
-	char ifname[16];             /* host side, for counters */
+	char ifname[16]; /* host side, for counters */
 };
-/* Makes the namespace, the veth pair, the address (next-fit: one that was just released is not handed out again), default route, lo up. Fast: well under
- * 5 ms. ports may be NULL: host-mode ports bound for this container; ERR_CONFLICT "port N is already in use" when another container or a
- * socket of the host has it. Idempotent for the same id. */
+/* Makes the namespace, the veth pair, the address (next-fit: one that was just released is not handed out
+ * again), default route, lo up. Fast: well under 5 ms. ports may be NULL: host-mode ports bound for this
+ * container; ERR_CONFLICT "port N is already in use" when another container or a socket of the host has it.
+ * Idempotent for the same id. */
 int hostnet_attach(struct hostnet *n, const char *container_id, struct hostnet_port *ports, size_t n_ports,
     struct hostnet_endpoint *ret, struct err *e);
 void hostnet_detach(struct hostnet *n, const char *container_id);
 /* Containers that live: everything else of ours is removed (after a restart). */
 void hostnet_reconcile(struct hostnet *n, const char *const *container_ids, size_t count);
-int hostnet_endpoint_of(struct hostnet *n, const char *container_id, struct hostnet_endpoint *ret, struct err *e);
-struct hostnet_counters { uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped; };
-int hostnet_counters(struct hostnet *n, const char *container_id, struct hostnet_counters *ret, struct err *e);
+int hostnet_endpoint_of(
+    struct hostnet *n, const char *container_id, struct hostnet_endpoint *ret, struct err *e);
+struct hostnet_counters {
+	uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped;
+};
+int hostnet_counters(
+    struct hostnet *n, const char *container_id, struct hostnet_counters *ret, struct err *e);
 
-/* Ingress-mode ports: published on every address of the host (127.0.0.1 too), from outside, from the host itself and from containers, balanced over
- * the backends, the client's address kept (no source NAT except where a hairpin or loopback source makes it unavoidable). Replaces what the service had; one nftables
+/* Ingress-mode ports: published on every address of the host (127.0.0.1 too), from outside, from the host
+ * itself and from containers, balanced over the backends, the client's address kept (no source NAT except
+ * where a hairpin or loopback source makes it unavoidable). Replaces what the service had; one nftables
  * transaction. Zero backends: connections are refused (reject), not black-holed. */
-struct hostnet_backend { const char *container_id; };
-struct hostnet_ingress_port { uint16_t published, target; bool udp; };
-int hostnet_publish(struct hostnet *n, const char *service_id, const struct hostnet_ingress_port *ports, size_t n_ports,
-    const struct hostnet_backend *backends, size_t n_backends, struct err *e);
+struct hostnet_backend {
+	const char *container_id;
+};
+struct hostnet_ingress_port {
+	uint16_t published, target;
+	bool udp;
+};
+int hostnet_publish(struct hostnet *n, const char *service_id, const struct hostnet_ingress_port *ports,
+    size_t n_ports, const struct hostnet_backend *backends, size_t n_backends, struct err *e);
 void hostnet_unpublish(struct hostnet *n, const char *service_id);
-/* The host's resolvers for a container's resolv.conf: loopback ones replaced by what the host's stub uses, or by the gateway relay. Text, heap. */
+/* The host's resolvers for a container's resolv.conf: loopback ones replaced by what the host's stub uses, or
+ * by the gateway relay. Text, heap. */
 char *hostnet_resolv_conf(struct hostnet *n, const struct strlist *servers, const struct strlist *search,
     const struct strlist *options);
 
