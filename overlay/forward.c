@@ -2,10 +2,10 @@
  *
  * In nftables an accept ends one base chain only; a later chain of the same hook may still drop. Docker's
  * engine sets the policy of iptables' FORWARD to drop, firewalls do likewise, and routed traffic of our
- * bridge would die there. So for each base chain of the forward hook that is not ours and that drops what
+ * containers would die there. So for each base chain of the forward hook that is not ours and that drops what
  * nobody accepted (its policy, or a final rule without a condition), two rules are added at the end (before
- * that final rule): what comes from our bridge and what goes to it is accepted. Rules that the administrator
- * put before still win, since ours come last; what may enter the bridge at all is decided by the chain
+ * that final rule): what comes from our links and what goes to them is accepted. Rules that the administrator
+ * put before still win, since ours come last; what may go to a container at all is decided by the chain
  * `forward` of our own table. The rules carry a comment with our tag; forward_remove takes out exactly those.
  *
  * The rules consist of what iptables-nft itself would write, so that iptables-save goes on to read its table.
@@ -182,9 +182,9 @@ static int ensure_in(struct hostnet *n, const struct foreign_chain *c, struct er
 		if (s.last_final)
 			x.before = s.last_handle;
 		if (i == 0)
-			nft_x_iifname(&x, n->bridge, true);
+			nft_x_iifname(&x, n->links, true);
 		else
-			nft_x_oifname(&x, n->bridge, true);
+			nft_x_oifname(&x, n->links, true);
 		nft_x_counter(&x);
 		nft_x_verdict(&x, NF_ACCEPT, NULL);
 		nft_rule_end(&x);
@@ -192,7 +192,7 @@ static int ensure_in(struct hostnet *n, const struct foreign_chain *c, struct er
 	r = nft_commit(&n->nf, &t, NULL, e);
 	if (r == 0)
 		log_info("network: chain %s of table %s drops forwarded packets; added rules for %s", c->name,
-		    c->table, n->bridge);
+		    c->table, n->links);
 	return r;
 }
 

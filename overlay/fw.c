@@ -1,13 +1,13 @@
 /* The nftables table of this instance: `table ip shoal_TAG`.
  *
- *   guard   prerouting, raw     what may not come in over the bridge: loopback destinations, foreign sources
+ *   guard   prerouting, raw     what may not come in from containers: loopback destinations, foreign sources
  *   pre     prerouting, dstnat  }  new connections to an address of this host: look the port up in a map that
  *   out     output, dstnat      }  jumps to the front's chain, which translates to one of its backends
  *   in      input, srcnat       only for the DNS relay: the loopback resolver sees a loopback client
- *   post    postrouting, srcnat masquerade: to the outside; loopback sources; a container that reached itself
- *   forward forward, filter     into the bridge only what we translated, what answers, and containers among
- * themselves output  output, filter      no ICMP redirects towards containers: they must keep sending through
- * the host
+ *   post    postrouting, srcnat masquerade to the outside; the gateway's address for loopback sources and for
+ * a container that reached itself forward forward, filter     to containers only what we translated, what
+ * answers, and containers among themselves output  output, filter      no ICMP redirects towards containers:
+ * they must keep sending through the host
  *
  * Happy path: a service's change is one chain and a few map elements. The packet path does one map lookup a
  * new connection, whatever the number of services.
@@ -101,7 +101,7 @@ void fw_put_relay(struct hostnet *n, struct nft_tx *t, bool exists)
 		nft_x_dnat(&r, n->relay);
 		nft_rule_end(&r);
 		nft_rule_begin(&r, t, "in", NULL);
-		nft_x_iifname(&r, n->bridge, true);
+		nft_x_iifname(&r, n->links, true);
 		nft_x_daddr(&r, n->relay, 32, true);
 		nft_x_l4proto(&r, protos[i]);
 		nft_x_dport(&r, 53);
@@ -114,15 +114,15 @@ static void put_guard(struct hostnet *n, struct nft_tx *t)
 {
 	struct nft_rule r;
 	nft_put_base_chain(t, "guard", "filter", NF_INET_PRE_ROUTING, PRIO_RAW);
-	/* route_localnet on the bridge lets loopback addresses be routed there; nobody may use that from
+	/* route_localnet on the links lets loopback addresses be routed there; nobody may use that from
 	 * outside. */
 	nft_rule_begin(&r, t, "guard", "loopback addresses never come from containers");
-	nft_x_iifname(&r, n->bridge, true);
+	nft_x_iifname(&r, n->links, true);
 	nft_x_daddr(&r, LOOPBACK_NET, 8, true);
 	nft_x_verdict(&r, NF_DROP, NULL);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "guard", "containers use their own addresses");
-	nft_x_iifname(&r, n->bridge, true);
+	nft_x_iifname(&r, n->links, true);
 	nft_x_saddr(&r, n->ipam.net, n->ipam.prefix, false);
 	nft_x_verdict(&r, NF_DROP, NULL);
 	nft_rule_end(&r);
@@ -158,7 +158,7 @@ static void put_ports(struct hostnet *n, struct nft_tx *t)
 	nft_x_verdict(&r, NFT_RETURN, NULL);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "pre", NULL);
-	nft_x_iifname(&r, n->bridge, true);
+	nft_x_iifname(&r, n->links, true);
 	nft_x_verdict(&r, NFT_JUMP, "dns");
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "pre", NULL);
@@ -181,19 +181,20 @@ static void put_post(struct hostnet *n, struct nft_tx *t)
 	nft_put_base_chain(t, "post", "nat", NF_INET_POST_ROUTING, PRIO_SRCNAT);
 	nft_rule_begin(&r, t, "post", "to the outside");
 	nft_x_saddr(&r, n->ipam.net, n->ipam.prefix, true);
-	nft_x_oifname(&r, n->bridge, false);
+	nft_x_oifname(&r, n->links, false);
+	nft_x_oifname(&r, "lo", false);
 	nft_x_masquerade(&r);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "post", "127.0.0.1 cannot be answered from a container");
-	nft_x_oifname(&r, n->bridge, true);
+	nft_x_oifname(&r, n->links, true);
 	nft_x_saddr(&r, LOOPBACK_NET, 8, true);
-	nft_x_masquerade(&r);
+	nft_x_snat(&r, ipam_gateway(&n->ipam));
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "post", "a container that reached itself by a published port");
-	nft_x_oifname(&r, n->bridge, true);
+	nft_x_oifname(&r, n->links, true);
 	nft_x_ct_status(&r, IPS_DST_NAT);
 	nft_x_saddr_daddr_in(&r, "hairpin");
-	nft_x_masquerade(&r);
+	nft_x_snat(&r, ipam_gateway(&n->ipam));
 	nft_rule_end(&r);
 }
 
@@ -204,12 +205,12 @@ static void put_filter(struct hostnet *n, struct nft_tx *t)
 	/* What conntrack cannot place would leave with an untranslated address, and the peer would reset its
 	 * connection. */
 	nft_rule_begin(&r, t, "forward", NULL);
-	nft_x_iifname(&r, n->bridge, true);
+	nft_x_iifname(&r, n->links, true);
 	nft_x_ct_state(&r, CT_INVALID);
 	nft_x_verdict(&r, NF_DROP, NULL);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "forward", NULL);
-	nft_x_oifname(&r, n->bridge, false);
+	nft_x_oifname(&r, n->links, false);
 	nft_x_verdict(&r, NF_ACCEPT, NULL);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "forward", NULL);
@@ -221,7 +222,7 @@ static void put_filter(struct hostnet *n, struct nft_tx *t)
 	nft_x_verdict(&r, NF_ACCEPT, NULL);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "forward", NULL);
-	nft_x_iifname(&r, n->bridge, true);
+	nft_x_iifname(&r, n->links, true);
 	nft_x_verdict(&r, NF_ACCEPT, NULL);
 	nft_rule_end(&r);
 	nft_rule_begin(&r, t, "forward", "containers are reached by published ports only");
@@ -231,7 +232,7 @@ static void put_filter(struct hostnet *n, struct nft_tx *t)
 
 	nft_put_base_chain(t, "output", "filter", NF_INET_LOCAL_OUT, PRIO_FILTER);
 	nft_rule_begin(&r, t, "output", NULL);
-	nft_x_oifname(&r, n->bridge, true);
+	nft_x_oifname(&r, n->links, true);
 	nft_x_icmp_type(&r, ICMP_REDIRECT_);
 	nft_x_verdict(&r, NF_DROP, NULL);
 	nft_rule_end(&r);

@@ -1,24 +1,26 @@
-/* The network of one node's containers: bridge, namespaces, addresses.
+/* The network of one node's containers: gateway, namespaces, addresses.
  *
- * Happy path: hostnet_open finds or makes the bridge `shTAG0`, turns routing on, and rebuilds the nftables
- * table from the records. hostnet_attach takes an address, makes a namespace, and two netlink batches join it
- * to the bridge: one in the host's namespace (veth pair, bridge port), one inside (loopback, address, default
- * route).
+ * Happy path: hostnet_open finds or makes `shTAG0`, which holds the gateway's address, turns routing on, and
+ * rebuilds the nftables table from the records. hostnet_attach takes an address, makes a namespace and a veth
+ * pair, and configures both ends by one netlink batch each: a /32 address and a default route inside, a /32
+ * route outside, permanent neighbour entries on both.
  *
- * Ports of the bridge are isolated and the bridge answers address resolution for its containers
- * (proxy_arp_pvlan), so traffic between containers is routed through the host. That is what lets a container
- * reach another one by a published port with its own address kept: the answer comes back through the host,
- * where it is translated.
+ * Every link is routed on its own; nothing is bridged. On a bridge, whether frames between two containers
+ * pass the host's NAT depends on br_netfilter, which other engines turn on and off for the whole host;
+ * routed, they always do. So a container reaches another one by a published port with its own address kept,
+ * no address resolution is ever needed, a container cannot pose as another one (reverse path filter), and
+ * there is no limit of 1,023 ports.
  *
  * Failure: what hostnet_attach had made is removed again. After a crash the records say what should be there:
- * hostnet_open repairs the bridge and the table, hostnet_reconcile removes what belongs to no live container.
- */
+ * hostnet_open repairs gateway, routes and table, hostnet_reconcile removes what belongs to no live
+ * container. */
 #include "overlay/hostnet_priv.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <arpa/inet.h>
+#include <linux/ip.h>
 #include <linux/netlink.h>
 
 #include "base/fs.h"
@@ -31,14 +33,14 @@
 
 static void link_name(const struct hostnet *n, uint32_t addr, char out[16])
 {
-	snprintf(out, 16, "sh%.6sv%06x", n->tag, (addr - n->ipam.net) & 0xffffff);
+	snprintf(out, 16, "sh%.6s-%06x", n->tag, (addr - n->ipam.net) & 0xffffff);
 }
 
 /* The address that a link of ours stands for; 0 when the link is not ours. */
 static uint32_t link_address(const struct hostnet *n, const char *name)
 {
 	char prefix[16], again[16];
-	snprintf(prefix, sizeof(prefix), "sh%sv", n->tag);
+	snprintf(prefix, sizeof(prefix), "sh%s-", n->tag);
 	if (!str_has_prefix(name, prefix))
 		return 0;
 	uint32_t addr = n->ipam.net + (uint32_t)strtoul(name + strlen(prefix), NULL, 16);
@@ -70,29 +72,42 @@ void net_container_free(struct net_container *c)
 	free(c);
 }
 
-/* --- the bridge -------------------------------------------------------------------------------------- */
+/* --- the gateway ------------------------------------------------------------------------------------- */
 
 struct pool_search {
-	int own_index;
+	struct u64map own; /* indices of our links */
 	uint32_t net;
 	int prefix;
 	bool clash;
+	struct hostnet *n;
 };
+
+static void on_link(void *data, const struct rtnl_link *l)
+{
+	struct pool_search *s = data;
+	char prefix[16];
+	snprintf(prefix, sizeof(prefix), "sh%.6s-", s->n->tag);
+	if (str_eq(l->name, s->n->bridge) || str_has_prefix(l->name, prefix))
+		u64map_put(&s->own, (uint64_t)l->index, s);
+}
 
 static void on_net(void *data, const struct rtnl_net *x)
 {
 	struct pool_search *s = data;
-	if (x->index != s->own_index && ipam_overlap(s->net, s->prefix, x->addr, x->prefix))
+	/* The same subnet without a link is our own unreachable route. */
+	if (!x->is_address && !x->index && x->addr == s->net && x->prefix == s->prefix)
+		return;
+	if (!u64map_get(&s->own, (uint64_t)x->index) && ipam_overlap(s->net, s->prefix, x->addr, x->prefix))
 		s->clash = true;
 }
 
 static int pool_clashes(struct hostnet *n, uint32_t net, int prefix, bool *ret, struct err *e)
 {
-	struct pool_search s = {
-	    .own_index = rtnl_link_index(&n->rt, n->bridge), .net = net, .prefix = prefix};
-	if (!s.own_index)
-		s.own_index = -1;
-	int r = rtnl_net_each(&n->rt, on_net, &s, e);
+	struct pool_search s = {.own = U64MAP_INIT, .net = net, .prefix = prefix, .n = n};
+	int r = rtnl_link_each(&n->rt, on_link, &s, e);
+	if (r == 0)
+		r = rtnl_net_each(&n->rt, on_net, &s, e);
+	u64map_done(&s.own);
 	*ret = s.clash;
 	return r;
 }
@@ -131,12 +146,6 @@ static int choose_pool(struct hostnet *n, const char *wanted, uint32_t saved, in
 	    e, ERR_UNAVAILABLE, "no private subnet is free on this host; choose one for containers");
 }
 
-static int set_conf(const char *dir, const char *link, const char *key, const char *value, struct err *e)
-{
-	char *path CLEANUP_FREE = xasprintf("/proc/sys/net/ipv4/%s/%s/%s", dir, link, key);
-	return fs_write_existing(path, value, e);
-}
-
 static int ensure_forwarding(struct err *e)
 {
 	struct buf b CLEANUP_BUF = BUF_INIT;
@@ -157,43 +166,37 @@ struct addr_cleanup {
 	struct nl_batch *b;
 };
 
-static void on_bridge_addr(void *data, const struct rtnl_net *x)
+static void on_gateway_addr(void *data, const struct rtnl_net *x)
 {
 	struct addr_cleanup *c = data;
 	if (x->is_address && x->index == c->index && (x->addr != c->keep || x->prefix != c->keep_prefix))
 		rtnl_put_address_del(c->b, x->index, x->addr, x->prefix);
 }
 
-static int ensure_bridge(struct hostnet *n, struct err *e)
+static int ensure_gateway(struct hostnet *n, struct err *e)
 {
 	struct rtnl_link l;
 	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
-	uint8_t mac[6];
 	int r = rtnl_link_get(&n->rt, n->bridge, &l, e);
 	if (r == 0 && !str_eq(l.kind, "bridge"))
 		return err_set(e, ERR_CONFLICT, "link %s exists and is not a bridge", n->bridge);
 	if (r < 0 && r != ERR_NOT_FOUND)
 		return r;
-	mac_of(ipam_gateway(&n->ipam), mac);
-	rtnl_put_bridge(&b, n->bridge, mac);
+	rtnl_put_bridge(&b, n->bridge);
 	rtnl_put_no_ipv6_auto(&b, n->bridge);
 	rtnl_put_up(&b, n->bridge);
 	r = nl_send(&n->rt, &b, NULL, e);
 	if (r < 0)
 		return r;
-	n->bridge_index = rtnl_link_index(&n->rt, n->bridge);
-	struct addr_cleanup c = {n->bridge_index, ipam_gateway(&n->ipam), n->ipam.prefix, &b};
-	r = rtnl_net_each(&n->rt, on_bridge_addr, &c, e);
+	int index = rtnl_link_index(&n->rt, n->bridge);
+	struct addr_cleanup c = {index, ipam_gateway(&n->ipam), 32, &b};
+	r = rtnl_net_each(&n->rt, on_gateway_addr, &c, e);
 	if (r < 0)
 		return r;
-	rtnl_put_address(&b, n->bridge_index, ipam_gateway(&n->ipam), n->ipam.prefix);
+	rtnl_put_address(&b, index, ipam_gateway(&n->ipam), 32);
+	/* Also tells other programs that look for a free subnet that this one is taken. */
+	rtnl_put_unreachable(&b, n->ipam.net, n->ipam.prefix);
 	r = nl_send(&n->rt, &b, NULL, e);
-	if (r == 0)
-		r = set_conf("conf", n->bridge, "route_localnet", "1", e);
-	if (r == 0)
-		r = set_conf("conf", n->bridge, "proxy_arp_pvlan", "1", e);
-	if (r == 0)
-		r = set_conf("neigh", n->bridge, "proxy_delay", "0", e);
 	return r < 0 ? r : ensure_forwarding(e);
 }
 
@@ -214,17 +217,38 @@ static void fill_endpoint(struct hostnet *n, const struct net_container *c, stru
 	link_name(n, c->addr, ret->ifname);
 }
 
-static int join_bridge(
+/* The host's end has the same MAC address on every link: the gateway's. */
+static void put_host_end(
+    struct hostnet *n, struct nl_batch *b, const struct net_container *c, const char *link, int index)
+{
+	static const struct rtnl_conf conf[] = {
+	    {IPV4_DEVCONF_FORWARDING, 1},
+	    {IPV4_DEVCONF_RP_FILTER, 1},
+	    /* What came from 127.0.0.1 by a published port goes back there. */
+	    {IPV4_DEVCONF_ROUTE_LOCALNET, 1},
+	};
+	uint8_t mac[6];
+	mac_of(c->addr, mac);
+	rtnl_put_conf(b, link, c->id, conf, ARRAY_LEN(conf));
+	rtnl_put_no_ipv6_auto(b, link);
+	rtnl_put_up(b, link);
+	rtnl_put_neighbour(b, index, c->addr, mac);
+	rtnl_put_link_route(b, index, c->addr, 32, ipam_gateway(&n->ipam));
+}
+
+static int make_link(
     struct hostnet *n, const struct net_container *c, const char *link, int ns, int *ret_errno, struct err *e)
 {
 	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
-	uint8_t mac[6];
+	uint8_t mac[6], gw_mac[6];
 	mac_of(c->addr, mac);
-	rtnl_put_veth(&b, link, n->bridge_index, CONTAINER_IFNAME, mac, ns);
-	rtnl_put_bridge_port(&b, link, c->id, true);
-	rtnl_put_no_ipv6_auto(&b, link);
-	rtnl_put_up(&b, link);
-	return nl_send(&n->rt, &b, ret_errno, e);
+	mac_of(ipam_gateway(&n->ipam), gw_mac);
+	rtnl_put_veth(&b, link, gw_mac, CONTAINER_IFNAME, mac, ns);
+	int r = nl_send(&n->rt, &b, ret_errno, e);
+	if (r < 0)
+		return r;
+	put_host_end(n, &b, c, link, rtnl_link_index(&n->rt, link));
+	return nl_send(&n->rt, &b, NULL, e);
 }
 
 static int configure_inside(
@@ -235,11 +259,16 @@ static int configure_inside(
 		return err_set(
 		    e, ERR_INTERNAL, "link %s did not arrive in the container's namespace", CONTAINER_IFNAME);
 	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
+	uint32_t gateway = ipam_gateway(&n->ipam);
+	uint8_t gw_mac[6];
+	mac_of(gateway, gw_mac);
 	rtnl_put_up(&b, "lo");
 	rtnl_put_no_ipv6_auto(&b, CONTAINER_IFNAME);
 	rtnl_put_up(&b, CONTAINER_IFNAME);
-	rtnl_put_address(&b, index, c->addr, n->ipam.prefix);
-	rtnl_put_default_route(&b, index, ipam_gateway(&n->ipam));
+	rtnl_put_address(&b, index, c->addr, 32);
+	rtnl_put_neighbour(&b, index, gateway, gw_mac);
+	rtnl_put_link_route(&b, index, gateway, 32, 0);
+	rtnl_put_default_route(&b, index, gateway);
 	return nl_send(inside, &b, NULL, e);
 }
 
@@ -259,6 +288,8 @@ static int build_endpoint(struct hostnet *n, const struct net_container *c, stru
 	int ns = -1, errnum = 0;
 	netns_path(n, c->id, path);
 	link_name(n, c->addr, link);
+	/* Only where the subnet is so full that an address comes back at once. */
+	reaper_wait(n->reaper, link);
 	int r = netns_create(n->worker, path, &ns, &inside, e);
 	if (r == ERR_CONFLICT) {
 		/* Left over from a crash between the namespace and the record's removal. */
@@ -267,10 +298,10 @@ static int build_endpoint(struct hostnet *n, const struct net_container *c, stru
 	}
 	if (r < 0)
 		return r;
-	r = join_bridge(n, c, link, ns, &errnum, e);
+	r = make_link(n, c, link, ns, &errnum, e);
 	if (r < 0 && errnum == EEXIST) {
 		delete_link(n, link);
-		r = join_bridge(n, c, link, ns, NULL, e);
+		r = make_link(n, c, link, ns, NULL, e);
 	}
 	if (r == 0)
 		r = configure_inside(n, c, &inside, e);
@@ -288,7 +319,7 @@ static void tear_down(struct hostnet *n, struct net_container *c)
 	char path[256], link[16];
 	netns_path(n, c->id, path);
 	link_name(n, c->addr, link);
-	delete_link(n, link);
+	reaper_add(n->reaper, link);
 	netns_remove(path);
 	ipam_release(&n->ipam, c->addr);
 	state_drop_container(n, c->id);
@@ -420,8 +451,10 @@ static void on_own_link(void *data, const struct rtnl_link *l)
 	const struct net_container *c = strmap_get(&n->containers, l->alias);
 	if (c && c->addr == addr)
 		return;
+	char path[256];
+	netns_path(n, l->alias, path);
 	/* The records were lost, but the link says whose it is. */
-	if (a->adopt && !c && state_check_id("container", l->alias, NULL) == 0 &&
+	if (a->adopt && !c && fs_exists(path) && state_check_id("container", l->alias, NULL) == 0 &&
 	    ipam_take(&n->ipam, addr, NULL) == 0) {
 		struct net_container *x = NEW(struct net_container);
 		x->id = xstrdup(l->alias);
@@ -460,6 +493,27 @@ static void sweep_namespaces(struct hostnet *n)
 	closedir(d);
 }
 
+/* The host's side of what is attached: routes go, for example, when somebody takes the gateway's address
+ * away. */
+static int ensure_routes(struct hostnet *n, struct err *e)
+{
+	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
+	void *v;
+	int r = 0;
+	for (size_t it = 0; r == 0 && strmap_next(&n->containers, &it, NULL, &v);) {
+		const struct net_container *c = v;
+		char link[16];
+		link_name(n, c->addr, link);
+		int index = rtnl_link_index(&n->rt, link);
+		if (!index)
+			continue; /* its namespace is gone; reconcile or detach will say so */
+		put_host_end(n, &b, c, link, index);
+		if (b.n > 256)
+			r = nl_send(&n->rt, &b, NULL, e);
+	}
+	return r < 0 ? r : nl_send(&n->rt, &b, NULL, e);
+}
+
 void hostnet_reconcile(struct hostnet *n, const char *const *container_ids, size_t count)
 {
 	struct strmap keep = STRMAP_INIT;
@@ -481,8 +535,8 @@ void hostnet_reconcile(struct hostnet *n, const char *const *container_ids, size
 	sweep_links(n, false);
 	sweep_namespaces(n);
 	struct err e = ERR_INIT;
-	if (ensure_bridge(n, &e) < 0 || (!fw_is_intact(n) && fw_rebuild(n, &e) < 0) ||
-	    forward_ensure(n, &e) < 0)
+	if (ensure_gateway(n, &e) < 0 || ensure_routes(n, &e) < 0 ||
+	    (!fw_is_intact(n) && fw_rebuild(n, &e) < 0) || forward_ensure(n, &e) < 0)
 		log_warn("network: repair: %s", e.text);
 	pthread_mutex_unlock(&n->lock);
 	strmap_done(&keep);
@@ -524,6 +578,8 @@ static int open_steps(struct hostnet *n, const struct hostnet_opts *o, struct er
 	if (r == 0)
 		r = netns_worker_start(&n->worker, e);
 	if (r == 0)
+		r = reaper_start(&n->reaper, e);
+	if (r == 0)
 		r = netns_prepare_dir(n->netns_dir, e);
 	if (r == 0)
 		r = state_load(n, &saved, &saved_prefix, &next, e);
@@ -531,6 +587,11 @@ static int open_steps(struct hostnet *n, const struct hostnet_opts *o, struct er
 		r = choose_pool(n, o->pool, saved, saved_prefix, &net, &prefix, e);
 	if (r < 0)
 		return r;
+	if (saved_prefix && (saved != net || saved_prefix != prefix)) {
+		struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
+		rtnl_put_unreachable_del(&b, saved, saved_prefix);
+		nl_send(&n->rt, &b, NULL, NULL);
+	}
 	ipam_init(&n->ipam, net, prefix);
 	if (net == saved && prefix == saved_prefix && next < n->ipam.size)
 		n->ipam.next = next;
@@ -538,10 +599,13 @@ static int open_steps(struct hostnet *n, const struct hostnet_opts *o, struct er
 	if (r == 0)
 		r = state_save_pool(n, e);
 	if (r == 0)
-		r = ensure_bridge(n, e);
+		r = ensure_gateway(n, e);
 	if (r < 0)
 		return r;
 	sweep_links(n, true);
+	r = ensure_routes(n, e);
+	if (r < 0)
+		return r;
 	ingress_restore(n);
 	n->relay = resolv_relay_target();
 	r = fw_rebuild(n, e);
@@ -563,6 +627,7 @@ int hostnet_open(uv_loop_t *loop, const struct hostnet_opts *o, struct hostnet *
 	pthread_mutex_init(&n->lock, NULL);
 	snprintf(n->tag, sizeof(n->tag), "%s", o->tag);
 	snprintf(n->bridge, sizeof(n->bridge), "sh%s0", n->tag);
+	snprintf(n->links, sizeof(n->links), "sh%s-*", n->tag);
 	snprintf(n->table, sizeof(n->table), "shoal_%s", n->tag);
 	n->state_dir = xstrdup(o->state_dir);
 	n->netns_dir = xstrdup(o->netns_dir);
@@ -581,6 +646,7 @@ void hostnet_close(struct hostnet *n)
 		return;
 	monitor_stop(n);
 	netns_worker_stop(n->worker);
+	reaper_stop(n->reaper);
 	nl_close(&n->rt);
 	nl_close(&n->nf);
 	strmap_done_free(&n->fronts, free_front);
@@ -606,15 +672,17 @@ void hostnet_destroy(struct hostnet *n)
 	forward_remove(n);
 	const char *id;
 	void *v;
-	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
 	for (size_t it = 0; strmap_next(&n->containers, &it, &id, &v);) {
 		char link[16], path[256];
 		link_name(n, ((struct net_container *)v)->addr, link);
 		netns_path(n, id, path);
-		rtnl_put_link_del(&b, link);
+		reaper_add(n->reaper, link);
 		netns_remove(path);
 	}
+	reaper_stop(TAKE_PTR(n->reaper));
 	sweep_links(n, false);
+	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
+	rtnl_put_unreachable_del(&b, n->ipam.net, n->ipam.prefix);
 	rtnl_put_link_del(&b, n->bridge);
 	e = (struct err)ERR_INIT;
 	if (nl_send(&n->rt, &b, NULL, &e) < 0)

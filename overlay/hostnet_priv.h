@@ -13,6 +13,7 @@
 #include "overlay/netns.h"
 #include "overlay/nft.h"
 #include "overlay/nl.h"
+#include "overlay/reap.h"
 #include "overlay/rtnl.h"
 
 /* One listening address of the host: protocol, address (0: every one), port. Ingress-mode and host-mode ports
@@ -63,13 +64,13 @@ struct hostnet {
 	uv_loop_t *loop;
 	pthread_mutex_t lock;
 	char tag[8];
-	char bridge[16];
+	char bridge[16]; /* holds the gateway's address; has no ports */
+	char links[16];  /* "shTAG-*": the containers' links */
 	char table[24];
 	char *state_dir, *netns_dir;
-	int bridge_index;
-	uint8_t bridge_mac[6];
 	struct nl rt, nf;
 	struct netns_worker *worker;
+	struct reaper *reaper;
 	struct ipam ipam;
 	uint32_t cursor_saved; /* the next-fit cursor on disk is at or beyond ours */
 	struct strmap containers, services, fronts;
@@ -94,7 +95,7 @@ void fw_put_relay(struct hostnet *n, struct nft_tx *t, bool exists);
 
 /* --- forward.c: other people's tables --------------------------------------------------------------- */
 /* Where another base chain of the forward hook drops what nobody accepted, adds two marked rules for our
- * bridge. */
+ * links. */
 int forward_ensure(struct hostnet *n, struct err *e);
 void forward_remove(struct hostnet *n);
 

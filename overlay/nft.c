@@ -399,8 +399,10 @@ static void ifname(struct nft_rule *r, uint32_t key, const char *name, bool equa
 	char padded[16] = {0};
 	snprintf(padded, sizeof(padded), "%s", name);
 	meta(r, key);
-	/* The name and its NUL: what iptables-nft writes for a whole name, and nft(8) reads back as one. */
-	cmp(r, equal ? NFT_CMP_EQ : NFT_CMP_NEQ, padded, (uint32_t)strlen(padded) + 1);
+	/* With its NUL it is a whole name, without it a prefix: so do nft(8) and iptables-nft, and both read
+	 * it back. */
+	uint32_t len = (uint32_t)strlen(padded);
+	cmp(r, equal ? NFT_CMP_EQ : NFT_CMP_NEQ, padded, padded[len - 1] == '*' ? len - 1 : len + 1);
 }
 
 void nft_x_iifname(struct nft_rule *r, const char *name, bool equal)

@@ -64,6 +64,7 @@ void nft_rule_begin(struct nft_rule *r, struct nft_tx *t, const char *chain, con
 void nft_rule_end(struct nft_rule *r);
 void nft_put_rule_del(struct nft_tx *t, const char *chain, uint64_t handle);
 
+/* A name that ends in '*' stands for all that begin with it. */
 void nft_x_iifname(struct nft_rule *r, const char *name, bool equal);
 void nft_x_oifname(struct nft_rule *r, const char *name, bool equal);
 void nft_x_l4proto(struct nft_rule *r, uint8_t proto);

@@ -29,13 +29,12 @@ static struct ifinfomsg *begin_link(
 	return i;
 }
 
-void rtnl_put_bridge(struct nl_batch *b, const char *name, const uint8_t mac[6])
+void rtnl_put_bridge(struct nl_batch *b, const char *name)
 {
 	struct nlmsghdr *nlh;
 	begin_link(b, &nlh, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, name);
 	nl_ignore(b, EEXIST);
 	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
-	mnl_attr_put(nlh, IFLA_ADDRESS, 6, mac);
 	struct nlattr *info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
 	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "bridge");
 	struct nlattr *data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
@@ -45,44 +44,49 @@ void rtnl_put_bridge(struct nl_batch *b, const char *name, const uint8_t mac[6])
 	nl_end(b);
 }
 
-void rtnl_put_veth(struct nl_batch *b, const char *name, int master, const char *peer,
+static void put_link_body(struct nlmsghdr *nlh, const char *name, const uint8_t mac[6])
+{
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
+	mnl_attr_put(nlh, IFLA_ADDRESS, 6, mac);
+	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+}
+
+void rtnl_put_veth(struct nl_batch *b, const char *name, const uint8_t mac[6], const char *peer,
     const uint8_t peer_mac[6], int peer_ns)
 {
 	struct nlmsghdr *nlh;
 	begin_link(b, &nlh, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, name);
-	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
-	mnl_attr_put_u32(nlh, IFLA_MASTER, (uint32_t)master);
-	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
-	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	put_link_body(nlh, name, mac);
 	struct nlattr *info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
 	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
 	struct nlattr *data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
 	struct nlattr *p = mnl_attr_nest_start(nlh, VETH_INFO_PEER);
 	struct ifinfomsg *pi = mnl_nlmsg_put_extra_header(nlh, sizeof(*pi));
 	memset(pi, 0, sizeof(*pi));
-	mnl_attr_put_strz(nlh, IFLA_IFNAME, peer);
-	mnl_attr_put(nlh, IFLA_ADDRESS, 6, peer_mac);
+	put_link_body(nlh, peer, peer_mac);
 	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)peer_ns);
-	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
-	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
 	mnl_attr_nest_end(nlh, p);
 	mnl_attr_nest_end(nlh, data);
 	mnl_attr_nest_end(nlh, info);
 	nl_end(b);
 }
 
-void rtnl_put_bridge_port(struct nl_batch *b, const char *name, const char *alias, bool isolated)
+void rtnl_put_conf(
+    struct nl_batch *b, const char *name, const char *alias, const struct rtnl_conf *conf, size_t count)
 {
 	struct nlmsghdr *nlh;
 	begin_link(b, &nlh, RTM_NEWLINK, 0, name);
 	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
 	mnl_attr_put_strz(nlh, IFLA_IFALIAS, alias);
-	struct nlattr *info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
-	mnl_attr_put_strz(nlh, IFLA_INFO_SLAVE_KIND, "bridge");
-	struct nlattr *data = mnl_attr_nest_start(nlh, IFLA_INFO_SLAVE_DATA);
-	mnl_attr_put_u8(nlh, IFLA_BRPORT_ISOLATED, isolated);
-	mnl_attr_nest_end(nlh, data);
-	mnl_attr_nest_end(nlh, info);
+	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+	struct nlattr *four = mnl_attr_nest_start(nlh, AF_INET);
+	struct nlattr *list = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
+	for (size_t i = 0; i < count; i++)
+		mnl_attr_put_u32(nlh, conf[i].key, conf[i].value);
+	mnl_attr_nest_end(nlh, list);
+	mnl_attr_nest_end(nlh, four);
+	mnl_attr_nest_end(nlh, spec);
 	nl_end(b);
 }
 
@@ -121,6 +125,25 @@ void rtnl_put_link_del(struct nl_batch *b, const char *name)
 	nl_end(b);
 }
 
+void rtnl_put_group(struct nl_batch *b, const char *name, uint32_t group)
+{
+	struct nlmsghdr *nlh;
+	begin_link(b, &nlh, RTM_SETLINK, 0, name);
+	nl_ignore(b, ENODEV);
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
+	mnl_attr_put_u32(nlh, IFLA_GROUP, group);
+	nl_end(b);
+}
+
+void rtnl_put_group_del(struct nl_batch *b, uint32_t group)
+{
+	struct nlmsghdr *nlh;
+	begin_link(b, &nlh, RTM_DELLINK, 0, "group to delete");
+	nl_ignore(b, ENODEV);
+	mnl_attr_put_u32(nlh, IFLA_GROUP, group);
+	nl_end(b);
+}
+
 static void put_address(
     struct nl_batch *b, uint16_t type, uint16_t flags, int ignore, int index, uint32_t addr, int prefix)
 {
@@ -150,19 +173,89 @@ void rtnl_put_address_del(struct nl_batch *b, int index, uint32_t addr, int pref
 	put_address(b, RTM_DELADDR, 0, EADDRNOTAVAIL, index, addr, prefix);
 }
 
+void rtnl_put_neighbour(struct nl_batch *b, int index, uint32_t addr, const uint8_t mac[6])
+{
+	struct nlmsghdr *nlh = nl_begin(b, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE,
+	    "neighbour %u.%u.%u.%u", addr >> 24, addr >> 16 & 255, addr >> 8 & 255, addr & 255);
+	struct ndmsg *d = mnl_nlmsg_put_extra_header(nlh, sizeof(*d));
+	memset(d, 0, sizeof(*d));
+	d->ndm_family = AF_INET;
+	d->ndm_ifindex = index;
+	d->ndm_state = NUD_PERMANENT;
+	mnl_attr_put_u32(nlh, NDA_DST, htonl(addr));
+	mnl_attr_put(nlh, NDA_LLADDR, 6, mac);
+	nl_end(b);
+}
+
+struct route {
+	uint8_t type, scope;
+	uint32_t dst;
+	int prefix;
+	uint32_t gateway, src; /* 0: none */
+	int index;             /* 0: none */
+	uint32_t metric;
+};
+
+static void put_route(struct nl_batch *b, uint16_t type, uint16_t flags, const struct route *r)
+{
+	struct nlmsghdr *nlh = nl_begin(b, type, flags, "route to %u.%u.%u.%u/%d", r->dst >> 24,
+	    r->dst >> 16 & 255, r->dst >> 8 & 255, r->dst & 255, r->prefix);
+	struct rtmsg *m = mnl_nlmsg_put_extra_header(nlh, sizeof(*m));
+	memset(m, 0, sizeof(*m));
+	m->rtm_family = AF_INET;
+	m->rtm_table = RT_TABLE_MAIN;
+	m->rtm_protocol = RTPROT_STATIC;
+	m->rtm_scope = r->scope;
+	m->rtm_type = r->type;
+	m->rtm_dst_len = (uint8_t)r->prefix;
+	if (r->prefix)
+		mnl_attr_put_u32(nlh, RTA_DST, htonl(r->dst));
+	if (r->gateway)
+		mnl_attr_put_u32(nlh, RTA_GATEWAY, htonl(r->gateway));
+	if (r->src)
+		mnl_attr_put_u32(nlh, RTA_PREFSRC, htonl(r->src));
+	if (r->index)
+		mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)r->index);
+	if (r->metric)
+		mnl_attr_put_u32(nlh, RTA_PRIORITY, r->metric);
+}
+
+void rtnl_put_link_route(struct nl_batch *b, int index, uint32_t dst, int prefix, uint32_t src)
+{
+	struct route r = {.type = RTN_UNICAST,
+	    .scope = RT_SCOPE_LINK,
+	    .dst = dst,
+	    .prefix = prefix,
+	    .src = src,
+	    .index = index};
+	put_route(b, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &r);
+	nl_end(b);
+}
+
+/* The metric keeps it behind every route that an administrator adds for the same subnet. */
+#define UNREACHABLE_METRIC 65535
+
+void rtnl_put_unreachable(struct nl_batch *b, uint32_t dst, int prefix)
+{
+	struct route r = {
+	    .type = RTN_UNREACHABLE, .dst = dst, .prefix = prefix, .metric = UNREACHABLE_METRIC};
+	put_route(b, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &r);
+	nl_end(b);
+}
+
+void rtnl_put_unreachable_del(struct nl_batch *b, uint32_t dst, int prefix)
+{
+	struct route r = {
+	    .type = RTN_UNREACHABLE, .dst = dst, .prefix = prefix, .metric = UNREACHABLE_METRIC};
+	put_route(b, RTM_DELROUTE, 0, &r);
+	nl_ignore(b, ESRCH);
+	nl_end(b);
+}
+
 void rtnl_put_default_route(struct nl_batch *b, int index, uint32_t gateway)
 {
-	struct nlmsghdr *nlh = nl_begin(b, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "default route");
-	nl_ignore(b, EEXIST);
-	struct rtmsg *r = mnl_nlmsg_put_extra_header(nlh, sizeof(*r));
-	memset(r, 0, sizeof(*r));
-	r->rtm_family = AF_INET;
-	r->rtm_table = RT_TABLE_MAIN;
-	r->rtm_protocol = RTPROT_STATIC;
-	r->rtm_scope = RT_SCOPE_UNIVERSE;
-	r->rtm_type = RTN_UNICAST;
-	mnl_attr_put_u32(nlh, RTA_GATEWAY, htonl(gateway));
-	mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)index);
+	struct route r = {.type = RTN_UNICAST, .gateway = gateway, .index = index};
+	put_route(b, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &r);
 	nl_end(b);
 }
 

@@ -38,20 +38,35 @@ int rtnl_net_each(
 /* The index of a link in the socket's namespace by one ioctl; 0 when there is none. */
 int rtnl_link_index(const struct nl *s, const char *name);
 
-/* A bridge without multicast snooping, its address fixed so that it does not follow its ports'. */
-void rtnl_put_bridge(struct nl_batch *b, const char *name, const uint8_t mac[6]);
-/* A veth pair: `name` here and in `master`; `peer` in the namespace of peer_ns with the MAC address given.
- * Both down. */
-void rtnl_put_veth(struct nl_batch *b, const char *name, int master, const char *peer,
+/* A bridge without multicast snooping. */
+void rtnl_put_bridge(struct nl_batch *b, const char *name);
+/* A veth pair, both ends down: `name` here; `peer` in the namespace of peer_ns. */
+void rtnl_put_veth(struct nl_batch *b, const char *name, const uint8_t mac[6], const char *peer,
     const uint8_t peer_mac[6], int peer_ns);
-/* What `ip link` shows as alias, and whether the bridge lets the port talk to other isolated ports. */
-void rtnl_put_bridge_port(struct nl_batch *b, const char *name, const char *alias, bool isolated);
+/* An interface's IPv4 settings without /proc: IPV4_DEVCONF_* numbers and values; and what `ip link` shows as
+ * alias. */
+struct rtnl_conf {
+	uint16_t key;
+	uint32_t value;
+};
+void rtnl_put_conf(
+    struct nl_batch *b, const char *name, const char *alias, const struct rtnl_conf *conf, size_t count);
 /* No IPv6 link-local address (and so no duplicate address detection) on the link. */
 void rtnl_put_no_ipv6_auto(struct nl_batch *b, const char *name);
 void rtnl_put_up(struct nl_batch *b, const char *name);
 void rtnl_put_link_del(struct nl_batch *b, const char *name); /* a missing link is fine */
+/* Puts a link into a group (a missing link is fine), and deletes all links of a group. */
+void rtnl_put_group(struct nl_batch *b, const char *name, uint32_t group);
+void rtnl_put_group_del(struct nl_batch *b, uint32_t group);
 void rtnl_put_address(struct nl_batch *b, int index, uint32_t addr, int prefix);
 void rtnl_put_address_del(struct nl_batch *b, int index, uint32_t addr, int prefix);
+/* A permanent neighbour entry: no address resolution ever. */
+void rtnl_put_neighbour(struct nl_batch *b, int index, uint32_t addr, const uint8_t mac[6]);
+/* A route by the link to what is directly there. src 0: the kernel chooses. Replaces what was there. */
+void rtnl_put_link_route(struct nl_batch *b, int index, uint32_t dst, int prefix, uint32_t src);
+/* The subnet is ours: what no better route knows is answered with "host unreachable". */
+void rtnl_put_unreachable(struct nl_batch *b, uint32_t dst, int prefix);
+void rtnl_put_unreachable_del(struct nl_batch *b, uint32_t dst, int prefix);
 void rtnl_put_default_route(struct nl_batch *b, int index, uint32_t gateway);
 
 #endif

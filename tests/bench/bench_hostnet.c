@@ -73,7 +73,7 @@ static void make_outside(struct netns_worker *w, const char *path)
 	uint8_t mac[6] = {2, 0, 0, 0, 0, 9};
 	must(nl_open(&host, NETLINK_ROUTE, &e), &e);
 	must(netns_create(w, path, &fd, &inside, &e), &e);
-	rtnl_put_veth(&b, "up0", 0, "eth0", mac, fd);
+	rtnl_put_veth(&b, "up0", (const uint8_t[]){2, 0, 0, 0, 0, 8}, "eth0", mac, fd);
 	rtnl_put_up(&b, "up0");
 	rtnl_put_up(&b, "lo");
 	must(nl_send(&host, &b, NULL, &e), &e);
