@@ -3,8 +3,8 @@
  *
  * Everything is a stream: a unary call is one message each way. Callbacks come from the loop, never from
  * inside a call of this header. A message beyond LIMIT_RPC_MESSAGE (64 KiB from peers without a certificate)
- * ends its call with ERR_TOO_LARGE. A peer that is silent for the keepalive's timeout, pings included, is
- * given up and its calls end with ERR_UNAVAILABLE. */
+ * ends its call with ERR_TOO_LARGE; such peers have at most 8 calls of 30 s at a time. A peer that is silent
+ * for the keepalive's timeout, pings included, is given up and its calls end with ERR_UNAVAILABLE. */
 #ifndef PROTO_RPC_H
 #define PROTO_RPC_H
 

@@ -3,7 +3,8 @@
  * The store's watch only marks: a task for its node's session, a service for the table. The flush, at most
  * one a turn of the loop, looks at what is marked and sends each session one message. So the cost follows the
  * changes, and however often something changed in a turn, the agent sees where it ended up. Status reports of
- * agents mark nothing: what an agent knows is not sent to it again. */
+ * agents mark nothing: what an agent knows is not sent to it again. An agent that does not keep up gets
+ * nothing more until its stream has drained; what changes meanwhile stays marked. */
 #include "manager/dispatcher/internal.h"
 
 #include <string.h>
@@ -27,7 +28,8 @@ static bool is_assigned(const Pb__Task *t)
 static bool is_serving(const Pb__Task *t)
 {
 	return t->status->state == PB__TASK_STATE__E__RUNNING &&
-	       t->desired_state <= PB__TASK_STATE__E__RUNNING;
+	       t->desired_state <= PB__TASK_STATE__E__RUNNING &&
+	       !(t->status->has_healthy && !t->status->healthy);
 }
 
 static bool publishes(const Pb__Service *s)
@@ -41,13 +43,40 @@ static bool publishes(const Pb__Service *s)
 	return false;
 }
 
+void assign_mark(struct session *s)
+{
+	struct dispatcher *d = s->d;
+	if (!s->on_dirty) {
+		s->on_dirty = true;
+		s->next_dirty = d->dirty;
+		if (s->next_dirty)
+			s->next_dirty->prev_dirty = s;
+		d->dirty = s;
+	}
+	dispatcher_flush_soon(d);
+}
+
+static void unmark(struct session *s)
+{
+	if (!s->on_dirty)
+		return;
+	if (s->prev_dirty)
+		s->prev_dirty->next_dirty = s->next_dirty;
+	else
+		s->d->dirty = s->next_dirty;
+	if (s->next_dirty)
+		s->next_dirty->prev_dirty = s->prev_dirty;
+	s->prev_dirty = s->next_dirty = NULL;
+	s->on_dirty = false;
+}
+
 static void mark_task(struct dispatcher *d, const Pb__Task *t)
 {
 	const struct member *m = str_empty(t->node_id) ? NULL : strmap_get(&d->members, t->node_id);
 	if (!m || !m->session)
 		return;
 	strmap_put(&m->session->dirty, t->id, d);
-	dispatcher_flush_soon(d);
+	assign_mark(m->session);
 }
 
 static void mark_service(struct dispatcher *d, const char *service_id)
@@ -91,30 +120,36 @@ void assign_event(struct dispatcher *d, const struct store_event *ev)
 
 /* --- one session's message */
 
-static void forget_template(struct session *s, struct out *o, const char *template_id)
+static void forget_template(struct session *s, struct out *o, struct used_template *u)
 {
-	uintptr_t n = (uintptr_t)strmap_get(&s->templates, template_id);
-	if (n > 1) {
-		strmap_put(&s->templates, template_id, (void *)(n - 1));
+	if (--u->tasks)
 		return;
-	}
-	pb_add_str(&o->m.removed_templates, &o->m.n_removed_templates, template_id);
-	strmap_remove(&s->templates, template_id);
+	pb_add_str(&o->m.removed_templates, &o->m.n_removed_templates, u->id);
+	strmap_remove(&s->templates, u->id);
+	free(u);
 }
 
-static void use_template(struct session *s, struct out *o, const Pb__Template *t)
+static struct used_template *use_template(struct session *s, struct out *o, const Pb__Template *t)
 {
-	uintptr_t n = (uintptr_t)strmap_get(&s->templates, t->id);
-	strmap_put(&s->templates, t->id, (void *)(n + 1));
-	if (n == 0)
-		pb_add_msg(&o->m.templates, &o->m.n_templates, (void *)t);
+	struct used_template *u = strmap_get(&s->templates, t->id);
+	if (u) {
+		u->tasks++;
+		return u;
+	}
+	size_t n = strlen(t->id) + 1;
+	u = xcalloc(1, sizeof(*u) + n);
+	memcpy(u->id, t->id, n);
+	u->tasks = 1;
+	strmap_put(&s->templates, t->id, u);
+	pb_add_msg(&o->m.templates, &o->m.n_templates, (void *)(uintptr_t)t);
 	/* Removed and used again within one message: the agent takes removals last. */
-	for (size_t i = 0; n == 0 && i < o->m.n_removed_templates; i++) {
+	for (size_t i = 0; i < o->m.n_removed_templates; i++) {
 		if (strcmp(o->m.removed_templates[i], t->id) == 0) {
 			free(o->m.removed_templates[i]);
 			o->m.removed_templates[i] = o->m.removed_templates[--o->m.n_removed_templates];
 		}
 	}
+	return u;
 }
 
 static void put_task(struct session *s, struct out *o, const Pb__Task *t)
@@ -122,12 +157,11 @@ static void put_task(struct session *s, struct out *o, const Pb__Task *t)
 	const Pb__Template *tmpl = store_template(s->d->o.store, t->template_id);
 	if (!tmpl)
 		return; /* the brain deletes templates last: such a task is about to go */
-	char *known = strmap_get(&s->tasks, t->id);
-	if (!known || strcmp(known, t->template_id) != 0) {
-		use_template(s, o, tmpl);
+	struct used_template *known = strmap_get(&s->tasks, t->id);
+	if (!known || strcmp(known->id, t->template_id) != 0) {
+		strmap_put(&s->tasks, t->id, use_template(s, o, tmpl));
 		if (known)
 			forget_template(s, o, known);
-		free(strmap_put(&s->tasks, t->id, xstrdup(t->template_id)));
 	}
 	if (o->m.n_tasks == o->cap) {
 		o->cap = o->cap ? o->cap * 2 : 16;
@@ -153,12 +187,11 @@ static void put_task(struct session *s, struct out *o, const Pb__Task *t)
 
 static void put_gone(struct session *s, struct out *o, const char *task_id)
 {
-	char *known = strmap_remove(&s->tasks, task_id);
+	struct used_template *known = strmap_remove(&s->tasks, task_id);
 	if (!known)
 		return;
 	pb_add_str(&o->m.removed_tasks, &o->m.n_removed_tasks, task_id);
 	forget_template(s, o, known);
-	free(known);
 }
 
 static Pb__PublishedService *published_of(const struct dispatcher *d, const Pb__Service *s)
@@ -207,7 +240,7 @@ static void send_out(struct session *s, struct out *o)
 	o->m.sequence = ++s->sequence;
 	o->m.full = s->full;
 	m.assignments = &o->m;
-	rpc_stream_send(s->stream, &m);
+	s->blocked = rpc_stream_send(s->stream, &m) > SESSION_OUT_HIGH;
 	s->full = false;
 	free(ptrs);
 }
@@ -218,6 +251,13 @@ static void out_done(struct out *o)
 	free(o->m.templates); /* the templates are the store's */
 	free_strings(o->m.removed_tasks, o->m.n_removed_tasks);
 	free_strings(o->m.removed_templates, o->m.n_removed_templates);
+}
+
+static void forget_sent(struct session *s)
+{
+	strmap_done(&s->tasks);
+	strmap_done_free(&s->templates, free);
+	s->tasks = s->templates = (struct strmap)STRMAP_INIT;
 }
 
 static void flush_session(
@@ -237,6 +277,7 @@ static void flush_session(
 	const struct object *t;
 	if (s->full) {
 		struct store_iter it;
+		forget_sent(s);
 		store_iter_init(&it, d->o.store, OBJ(TASK), STORE_TASK_BY_NODE, s->member->node_id);
 		while ((t = store_iter_next(&it)))
 			if (is_assigned(t->task))
@@ -275,6 +316,25 @@ static void table_done(struct table *t)
 	free(t->v);
 }
 
+/* What each of the sessions with a full set to send needs; made once a flush. */
+static void whole_table(const struct dispatcher *d, struct table *all)
+{
+	struct store_iter it;
+	const struct object *o;
+	store_iter_init(&it, d->o.store, OBJ(SERVICE), STORE_ALL, NULL);
+	while ((o = store_iter_next(&it)))
+		if (publishes(o->service))
+			pb_add_msg(&all->v, &all->n, published_of(d, o->service));
+}
+
+/* Changes of the table concern every session. */
+static void mark_all(struct dispatcher *d)
+{
+	for (struct session *s = d->sessions; s; s = s->next)
+		if (s->member)
+			assign_mark(s);
+}
+
 void assign_flush(struct dispatcher *d)
 {
 	struct table changed = {NULL, 0}, all = {NULL, 0};
@@ -282,7 +342,6 @@ void assign_flush(struct dispatcher *d)
 	size_t n_removed = 0;
 	bool have_all = false;
 	const char *id;
-	void *v;
 	for (size_t it = 0; strmap_next(&d->services, &it, &id, NULL);) {
 		const struct object *s = store_get(d->o.store, OBJ(SERVICE), id);
 		if (s && publishes(s->service))
@@ -292,17 +351,23 @@ void assign_flush(struct dispatcher *d)
 	}
 	strmap_done(&d->services);
 	d->services = (struct strmap)STRMAP_INIT;
-	for (size_t it = 0; strmap_next(&d->members, &it, NULL, &v);) {
-		struct session *s = ((struct member *)v)->session;
-		if (!s)
+	if (changed.n || n_removed)
+		mark_all(d);
+	while (d->dirty) {
+		struct session *s = d->dirty;
+		unmark(s);
+		if (s->doomed) {
+			dispatcher_end_session(s, ERR_UNAVAILABLE, "the tasks' states could not be stored");
 			continue;
+		}
+		if (s->blocked) {
+			/* What changed meanwhile stays marked; the table would be missed, so then everything.
+			 */
+			s->full = s->full || changed.n || n_removed;
+			continue;
+		}
 		if (s->full && !have_all) {
-			struct store_iter si;
-			const struct object *o;
-			store_iter_init(&si, d->o.store, OBJ(SERVICE), STORE_ALL, NULL);
-			while ((o = store_iter_next(&si)))
-				if (publishes(o->service))
-					pb_add_msg(&all.v, &all.n, published_of(d, o->service));
+			whole_table(d, &all);
 			have_all = true;
 		}
 		if (s->full)
@@ -317,7 +382,7 @@ void assign_flush(struct dispatcher *d)
 
 void assign_session_done(struct session *s)
 {
+	unmark(s);
 	strmap_done(&s->dirty);
-	strmap_done_free(&s->tasks, free);
-	strmap_done(&s->templates);
+	forget_sent(s);
 }

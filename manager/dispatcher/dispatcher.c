@@ -36,127 +36,41 @@ void dispatcher_release(struct dispatcher *d)
 		return;
 	void (*closed)(void *) = d->closed;
 	void *closed_data = d->closed_data;
-	status_reset(d);
-	strmap_done(&d->statuses);
+	statuses_free(d->statuses);
+	strlist_done(&d->departed);
 	strmap_done(&d->services);
 	strmap_done(&d->members);
 	free(d);
 	closed(closed_data);
 }
 
-/* --- node status */
-
-static void node_committed(void *data, int status, const struct err *e)
-{
-	struct dispatcher *d = data;
-	if (status != 0 && status != ERR_UNAVAILABLE)
-		log_warn("a node's state could not be stored: %s", e->text);
-	dispatcher_release(d);
-}
-
-struct node_write {
-	struct dispatcher *d;
-	char *node_id;
-	Pb__NodeStatus status;
-	char *message, *addr;
-	Pb__NodeDescription *description;
-	unsigned tries;
-};
-
-static void write_free(struct node_write *w)
-{
-	free(w->node_id);
-	free(w->message);
-	free(w->addr);
-	pb_free(w->description);
-	free(w);
-}
-
-static void write_try(struct node_write *w);
-
-static void write_done(void *data, int status, const struct err *e)
-{
-	struct node_write *w = data;
-	struct dispatcher *d = w->d;
-	if (status == ERR_STALE && w->tries < 20 && d->running) {
-		write_try(w);
-		return;
-	}
-	write_free(w);
-	node_committed(d, status, e);
-}
-
-/* Takes w; holds one in_flight. */
-static void write_try(struct node_write *w)
-{
-	struct dispatcher *d = w->d;
-	const struct object *o = store_get(d->o.store, OBJ(NODE), w->node_id);
-	struct err e = ERR_INIT;
-	w->tries++;
-	if (!o) {
-		write_free(w);
-		dispatcher_release(d);
-		return;
-	}
-	Pb__Node *n = pb_clone(o->node);
-	pb_free(n->status);
-	Pb__NodeStatus st = w->status;
-	st.message = w->message;
-	st.addr = w->addr ? w->addr : (o->node->status ? o->node->status->addr : NULL);
-	n->status = pb_clone(&st);
-	n->has_down_since = st.state == PB__NODE_STATE__E__DOWN;
-	n->down_since = n->has_down_since ? clock_unix_ns(d->o.clock) : 0;
-	if (w->description) {
-		pb_free(n->description);
-		n->description = pb_clone(w->description);
-	}
-	if (msg_equal(n, o->node)) { /* nothing new */
-		pb_free(n);
-		write_free(w);
-		dispatcher_release(d);
-		return;
-	}
-	struct txn *t = txn_new();
-	txn_update(t, OBJ(NODE), n);
-	if (d->o.propose(d->o.data, t, write_done, w, &e) != 0)
-		write_done(w, e.code, &e);
-	txn_free(t);
-}
-
-static void write_node(struct dispatcher *d, const char *node_id, Pb__NodeState__E state, const char *message,
-    const char *addr, const Pb__NodeDescription *description)
-{
-	struct node_write *w = NEW(struct node_write);
-	w->d = d;
-	w->node_id = xstrdup(node_id);
-	pb__node_status__init(&w->status);
-	w->status.has_state = true;
-	w->status.state = state;
-	w->message = xstrdup(message);
-	w->addr = xstrdup(addr);
-	w->description = pb_clone(description);
-	d->in_flight++;
-	write_try(w);
-}
-
 /* --- members */
 
-static void end_session(struct session *s, const struct err *why)
+static void session_free(struct session *s)
 {
 	struct dispatcher *d = s->d;
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		d->sessions = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
 	if (s->member) {
 		s->member->session = NULL;
 		if (d->o.session)
 			d->o.session(d->o.data, s->member->node_id, 0);
 	}
-	if (s->stream) {
-		if (why)
-			rpc_stream_finish(s->stream, why);
-		else
-			rpc_stream_cancel(s->stream);
-	}
 	assign_session_done(s);
+	status_session_done(s);
 	free(s);
+}
+
+void dispatcher_end_session(struct session *s, int code, const char *text)
+{
+	struct err e = ERR_INIT;
+	err_set(&e, code, "%s", text);
+	rpc_stream_finish(s->stream, &e);
+	session_free(s);
 }
 
 static void member_down(void *data)
@@ -164,15 +78,12 @@ static void member_down(void *data)
 	struct member *m = data;
 	struct dispatcher *d = m->d;
 	const struct object *o = store_get(d->o.store, OBJ(NODE), m->node_id);
-	if (m->session) {
-		struct err e = ERR_INIT;
-		err_set(&e, ERR_TIMEOUT, "no heartbeat for %d periods", HEARTBEATS_MISSED);
-		end_session(m->session, &e);
-	}
+	if (m->session)
+		dispatcher_end_session(m->session, ERR_TIMEOUT, "heartbeat failure");
 	if (o && o->node->status && o->node->status->state == PB__NODE_STATE__E__DOWN)
 		return;
 	log_warn("node %s is not heard any more: it is down", m->node_id);
-	write_node(d, m->node_id, PB__NODE_STATE__E__DOWN, "heartbeat failure", NULL, NULL);
+	node_write(d, m->node_id, PB__NODE_STATE__E__DOWN, "heartbeat failure", NULL, NULL);
 }
 
 static struct member *member_of(struct dispatcher *d, const char *node_id)
@@ -190,21 +101,12 @@ static struct member *member_of(struct dispatcher *d, const char *node_id)
 
 static void member_free(struct member *m)
 {
-	if (m->session)
-		end_session(m->session, NULL);
 	timer_free(m->grace);
 	free(m->node_id);
 	free(m);
 }
 
 /* --- sessions */
-
-static void refuse(struct session *s, int code, const char *text)
-{
-	struct err e = ERR_INIT;
-	err_set(&e, code, "%s", text);
-	end_session(s, &e);
-}
 
 static void send_start(struct session *s, const Pb__Node *node)
 {
@@ -228,33 +130,42 @@ static void send_start(struct session *s, const Pb__Node *node)
 	strlist_done(&addrs);
 }
 
+/* What the node says, else where it comes from, without the port. */
+static char *address_of(const Pb__AgentHello *h, const struct tls_peer *peer)
+{
+	if (!str_empty(h->advertise_addr) && strlen(h->advertise_addr) < 256)
+		return xstrdup(h->advertise_addr);
+	const char *colon = strrchr(peer->addr, ':');
+	size_t n = colon ? (size_t)(colon - peer->addr) : 0;
+	bool brackets = n >= 2 && peer->addr[0] == '[';
+	return n ? xstrndup(peer->addr + brackets, n - 2 * brackets) : NULL;
+}
+
 static void on_hello(struct session *s, const Pb__AgentHello *h)
 {
 	struct dispatcher *d = s->d;
 	const struct object *o = store_get(d->o.store, OBJ(NODE), s->peer.node_id);
 	const Pb__Cluster *c = store_cluster(d->o.store);
 	if (!o || !c || strcmp(s->peer.org, c->id) != 0) {
-		refuse(s, ERR_FORBIDDEN, "this node is not part of the cluster any more");
+		dispatcher_end_session(s, ERR_FORBIDDEN, "this node is not part of the cluster any more");
 		return;
 	}
-	if (!h->description) {
-		refuse(s, ERR_INVALID, "a hello without a description");
+	if (protobuf_c_message_get_packed_size(&h->description->base) > DESCRIPTION_MAX) {
+		dispatcher_end_session(s, ERR_TOO_LARGE, "the node's description is too long");
 		return;
 	}
 	struct member *m = member_of(d, s->peer.node_id);
-	if (m->session) {
-		struct err e = ERR_INIT;
-		err_set(&e, ERR_CONFLICT, "the node opened another session");
-		end_session(m->session, &e);
-	}
+	if (m->session)
+		dispatcher_end_session(m->session, ERR_CONFLICT, "the node opened another session");
 	m->session = s;
 	s->member = m;
 	id_new(d->o.rng, s->id);
 	arm_grace(m, 1);
 	send_start(s, o->node);
 	s->full = true;
-	dispatcher_flush_soon(d);
-	write_node(d, m->node_id, PB__NODE_STATE__E__READY, NULL, h->advertise_addr, h->description);
+	assign_mark(s);
+	CLEANUP_FREE char *addr = address_of(h, &s->peer);
+	node_write(d, m->node_id, PB__NODE_STATE__E__READY, NULL, addr, h->description);
 	if (d->o.session)
 		d->o.session(d->o.data, m->node_id, 1);
 	log_info("node %s has opened a session", m->node_id);
@@ -268,7 +179,7 @@ static void on_message(void *data, const ProtobufCMessage *msg)
 		if (m->hello)
 			on_hello(s, m->hello);
 		else
-			refuse(s, ERR_INVALID, "a session begins with a hello");
+			dispatcher_end_session(s, ERR_INVALID, "a session begins with a hello");
 		return;
 	}
 	arm_grace(s->member, 1);
@@ -276,23 +187,42 @@ static void on_message(void *data, const ProtobufCMessage *msg)
 		status_take(s, m->status);
 	else if (m->logs && s->d->o.logs)
 		s->d->o.logs(s->d->o.data, s->member->node_id, m->logs);
-	else if (m->description)
-		write_node(s->d, s->member->node_id, PB__NODE_STATE__E__READY, NULL, NULL, m->description);
+	else if (m->description &&
+		 protobuf_c_message_get_packed_size(&m->description->base) <= DESCRIPTION_MAX)
+		node_write(s->d, s->member->node_id, PB__NODE_STATE__E__READY, NULL, NULL, m->description);
 }
 
 static void on_closed(void *data, const struct err *why)
 {
 	struct session *s = data;
-	s->stream = NULL;
 	if (s->member)
 		log_info("the session of node %s ended: %s", s->member->node_id,
 		    why->code ? why->text : "closed by the node");
-	end_session(s, NULL);
+	session_free(s);
+}
+
+/* The agent has no more to say, so neither have we. */
+static void on_half_closed(void *data)
+{
+	struct session *s = data;
+	rpc_stream_finish(s->stream, NULL);
+	session_free(s);
+}
+
+static void on_drained(void *data)
+{
+	struct session *s = data;
+	if (!s->blocked)
+		return;
+	s->blocked = false;
+	if (s->full || s->node_changed || strmap_len(&s->dirty))
+		assign_mark(s);
 }
 
 static void begin(void *data, struct rpc_stream *stream, const struct tls_peer *peer)
 {
-	static const struct rpc_stream_ops ops = {.message = on_message, .closed = on_closed};
+	static const struct rpc_stream_ops ops = {
+	    .message = on_message, .half_closed = on_half_closed, .closed = on_closed, .drained = on_drained};
 	struct dispatcher *d = data;
 	if (!d->running) {
 		struct err e = ERR_INIT;
@@ -304,6 +234,10 @@ static void begin(void *data, struct rpc_stream *stream, const struct tls_peer *
 	s->d = d;
 	s->stream = stream;
 	s->peer = *peer;
+	s->next = d->sessions;
+	if (s->next)
+		s->next->prev = s;
+	d->sessions = s;
 	rpc_stream_set_ops(stream, &ops, s);
 }
 
@@ -318,10 +252,31 @@ int dispatcher_send(struct dispatcher *d, const char *node_id, const Pb__Manager
 
 /* --- the store's news */
 
+/* Its object is gone: it is told, and can come back only by joining anew. */
+static void depart(struct dispatcher *d, const char *node_id)
+{
+	struct member *m = strmap_get(&d->members, node_id);
+	if (!m || store_get(d->o.store, OBJ(NODE), node_id))
+		return;
+	if (m->session) {
+		Pb__ManagerMessage msg = PB__MANAGER_MESSAGE__INIT;
+		msg.has_leave = msg.leave = true;
+		rpc_stream_send(m->session->stream, &msg);
+		dispatcher_end_session(m->session, ERR_FORBIDDEN, "this node was removed from the cluster");
+	}
+	strmap_remove(&d->members, node_id);
+	member_free(m);
+}
+
 static void flush(void *data)
 {
 	struct dispatcher *d = data;
 	d->flush_queued = false;
+	struct strlist departed = d->departed;
+	d->departed = (struct strlist)STRLIST_INIT;
+	for (size_t i = 0; i < departed.n && d->running; i++)
+		depart(d, departed.v[i]);
+	strlist_done(&departed);
 	if (d->running)
 		assign_flush(d);
 	dispatcher_release(d);
@@ -346,8 +301,11 @@ static void on_event(void *data, const struct store_event *ev)
 		if (m && m->session && ev->old && ev->old->node->spec &&
 		    !msg_equal(ev->old->node->spec, ev->cur->node->spec)) {
 			m->session->node_changed = true;
-			dispatcher_flush_soon(d);
+			assign_mark(m->session);
 		}
+	} else if (ev->kind == OBJ(NODE)) {
+		strlist_add(&d->departed, ev->old->head->id);
+		dispatcher_flush_soon(d);
 	}
 	assign_event(d, ev);
 }
@@ -358,7 +316,7 @@ struct dispatcher *dispatcher_new(const struct dispatcher_opts *o)
 {
 	struct dispatcher *d = NEW(struct dispatcher);
 	d->o = *o;
-	d->chunk = STATUS_CHUNK_MAX;
+	d->statuses = statuses_new();
 	d->in_flight = 1; /* the owner's */
 	d->method = (struct rpc_method){
 	    .path = "/shoal.Dispatcher/Session",
@@ -393,6 +351,9 @@ void dispatcher_stop(struct dispatcher *d)
 {
 	void *v;
 	d->running = false;
+	while (d->sessions)
+		dispatcher_end_session(
+		    d->sessions, ERR_UNAVAILABLE, "this manager does not lead the cluster any more");
 	for (size_t it = 0; strmap_next(&d->members, &it, NULL, &v);)
 		member_free(v);
 	strmap_done(&d->members);
