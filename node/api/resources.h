@@ -4,6 +4,12 @@
 
 #include "node/api/api.h"
 
+void api_system_register(struct api *a);
+void api_events_register(struct api *a);
+void api_swarm_register(struct api *a);
+void api_nodes_register(struct api *a);
+void api_networks_register(struct api *a);
+void api_volumes_register(struct api *a);
 void api_services_register(struct api *a);
 void api_tasks_register(struct api *a);
 void api_secrets_register(struct api *a);
