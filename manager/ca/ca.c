@@ -173,7 +173,7 @@ static int by_token(struct issue *i, const Pb__IssueCertificateRequest *q, struc
 	n->spec = PB_NEW(Pb__NodeSpec, pb__node_spec);
 	n->spec->has_role = n->spec->has_availability = n->has_role = true;
 	n->spec->role = n->role = i->role;
-	n->spec->availability = q->has_availability ? q->availability : PB__NODE_AVAILABILITY__E__ACTIVE;
+	n->spec->availability = q->availability;
 	n->status = PB_NEW(Pb__NodeStatus, pb__node_status);
 	n->status->has_state = true;
 	n->status->state = PB__NODE_STATE__E__UNKNOWN;
@@ -204,10 +204,14 @@ static void on_issue_message(void *data, const ProtobufCMessage *m)
 	struct issue *i = data;
 	const Pb__IssueCertificateRequest *q = (const Pb__IssueCertificateRequest *)m;
 	struct err e = ERR_INIT;
-	if (i->waiting || i->csr_len)
-		return; /* one request a call */
 	if (q->csr.len == 0 || q->csr.len > sizeof(i->csr)) {
 		err_set(&e, ERR_INVALID, "the signing request must have 1 to %zu bytes", sizeof(i->csr));
+		fail(i, &e);
+		return;
+	}
+	if (!protobuf_c_enum_descriptor_get_value(
+		&pb__node_availability__e__descriptor, (int)q->availability)) {
+		err_set(&e, ERR_INVALID, "the availability must be active, pause or drain");
 		fail(i, &e);
 		return;
 	}
@@ -287,6 +291,7 @@ struct ca *ca_new(const struct ca_opts *o)
 	    .path = "/shoal.CA/GetRootCA",
 	    .request = &pb__get_root_carequest__descriptor,
 	    .response = &pb__get_root_caresponse__descriptor,
+	    .unary = true,
 	    .begin = root_begin,
 	    .data = ca,
 	};
@@ -294,6 +299,7 @@ struct ca *ca_new(const struct ca_opts *o)
 	    .path = "/shoal.CA/IssueCertificate",
 	    .request = &pb__issue_certificate_request__descriptor,
 	    .response = &pb__issue_certificate_response__descriptor,
+	    .unary = true,
 	    .begin = issue_begin,
 	    .data = ca,
 	};
