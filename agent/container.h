@@ -17,13 +17,15 @@
 
 struct engine;
 struct hostnet;
+struct kv;
 
 struct engine_opts {
 	const char *data_root;       /* <data_root>/containers/<id>/ : record, bundle, upper and work dirs, log */
 	const char *exec_root;       /* sockets, pid files, runtime state; tmpfs */
 	const char *runtime;         /* "crun" | "runc" | path | NULL: probe which works here */
+	const char *cgroup_parent;   /* NULL: "shoal" */
 	struct images *images;
-	struct hostnet *net;
+	struct hostnet *net;         /* NULL: only network modes none and host */
 	/* Events of containers for /events: create start die kill stop destroy oom health_status exec_*. attrs NULL-terminated
 	 * key, value pairs beyond image, name and labels. */
 	void (*event)(void *data, const char *action, const Pb__Container *c, const char *const *attrs);
@@ -37,6 +39,7 @@ int engine_open(uv_loop_t *loop, const struct engine_opts *o, struct engine **re
 void engine_close(struct engine *g, void (*closed)(void *data), void *data);
 const char *engine_runtime(const struct engine *g);          /* name of the runtime in use */
 const char *engine_cgroup_mode(const struct engine *g);      /* "v1" "hybrid" "v2" */
+struct kv *engine_kv(const struct engine *g);                /* the agent's database, for tables of others (agent/kv.h) */
 
 typedef void (*engine_cb)(void *data, const struct err *e);  /* exactly once; code 0 is success */
 
@@ -90,16 +93,41 @@ struct exec_stdio {
 	void (*output)(void *data, int stream, const uint8_t *p, size_t n);
 	void (*ended)(void *data, const struct err *e);
 	void *data;
+	/* All input that waited was taken (see exec_input_waiting); may be NULL. */
+	void (*drained)(void *data);
 };
 int exec_create(struct engine *g, const char *container, const struct exec_config *cfg, char ret_id[65], struct err *e);
 /* stdio NULL: detached. */
 int exec_start(struct engine *g, const char *exec_id, const struct exec_stdio *stdio, unsigned rows, unsigned cols, engine_cb started,
     void *data, struct err *e);
 int exec_input(struct engine *g, const char *exec_id, const void *p, size_t n, struct err *e);   /* n 0: close stdin */
+size_t exec_input_waiting(struct engine *g, const char *exec_id);     /* bytes the process has not taken; at most 1 MiB */
+/* Ends the process with a signal number. */
+int exec_kill(struct engine *g, const char *exec_id, int sig, struct err *e);
 void exec_pause_output(struct engine *g, const char *exec_id, bool paused);
 void exec_detach(struct engine *g, const char *exec_id);     /* no more stdio callbacks; the process goes on */
 int exec_resize(struct engine *g, const char *exec_id, unsigned rows, unsigned cols, struct err *e);
 int exec_inspect(struct engine *g, const char *exec_id, struct exec_info *ret, struct err *e);
+
+/* --- attaching to a container's own output and input (agent/container_attach.c) */
+struct engine_attach;
+/* Output from now on. Input only when the container was made with open_stdin. Ends with the container. */
+int engine_attach(struct engine *g, const char *id, const struct exec_stdio *stdio, struct engine_attach **ret, struct err *e);
+int engine_attach_input(struct engine_attach *a, const void *p, size_t n, struct err *e);
+size_t engine_attach_waiting(const struct engine_attach *a);
+void engine_attach_pause(struct engine_attach *a, bool paused);
+void engine_attach_close(struct engine_attach *a);       /* no callback after */
+int engine_resize(struct engine *g, const char *id, unsigned rows, unsigned cols, struct err *e);
+
+/* --- health (agent/health.c) */
+struct health_info {
+	const char *status;          /* starting healthy unhealthy */
+	unsigned failing_streak;
+	const Pb__HealthResult *const *log;  /* oldest first, at most 5 */
+	size_t n_log;
+};
+/* false: the container has no health check, or does not run. Borrowed until the next turn of the loop. */
+bool engine_health(struct engine *g, const char *id, struct health_info *ret);
 
 /* --- logs (agent/logs.c): reads a container's log with rotation, follows it. */
 struct log_reader_opts {

@@ -42,10 +42,3 @@ int record_each(struct kv *kv, void (*fn)(void *data, Pb__Container *c), void *d
 	struct each_ctx ctx = {fn, data};
 	return kv_each(kv, RECORD_TABLE, each_entry, &ctx, e);
 }
-
-void record_set_text(char **field, const char *text)
-{
-	if (*field && *field != (const char *)protobuf_c_empty_string)
-		free(*field);
-	*field = xstrdup(text);
-}

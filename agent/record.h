@@ -13,7 +13,4 @@ int record_del(struct kv *kv, const char *id, struct err *e);
  * decode is skipped and logged: its directory is then a leftover. */
 int record_each(struct kv *kv, void (*fn)(void *data, Pb__Container *c), void *data, struct err *e);
 
-/* Replaces a heap string of a message (protobuf-c's empty string is never freed); text NULL clears. */
-void record_set_text(char **field, const char *text);
-
 #endif
