@@ -657,6 +657,11 @@ int images_unpack(
 
 int images_commit(struct images *im, struct image_parts *p, const char *digest_ref, struct err *e)
 {
+	if (im->closing) {
+		/* The next start throws the config away, unless the image was there before. */
+		images_unpin(im, &p->diff_ids);
+		return err_set(e, ERR_CANCELLED, "the daemon is stopping");
+	}
 	/* image_of pins for itself; the caller's pins go in any case. */
 	int rc = write_files(im, p, e); /* an image of this id may have been removed since images_unpack */
 	bool is_new = rc == 0 && !images_get(im, p->id);
