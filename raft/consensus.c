@@ -86,7 +86,7 @@ static void describe(struct consensus *c, int rv, struct err *e)
 		err_set(e, ERR_UNAVAILABLE,
 		    "leadership was lost while the change was under way; it may or may not have been made");
 	else
-		engine_error(e, rv, "writing the log in", c->dir, NULL);
+		rengine_error(e, rv, "writing the log in", c->dir, NULL);
 }
 
 static void on_applied(struct raft_apply *req, int status, void *result)
@@ -216,7 +216,7 @@ static void on_engine_closed(struct engine *en)
 
 	ASSERT(c->engine == en);
 	c->engine = NULL;
-	engine_free(en);
+	rengine_free(en);
 	if (!c->closing)
 		schedule_reopen(c);
 }
@@ -228,10 +228,10 @@ static void on_reopen(void *data)
 
 	if (c->closing)
 		return;
-	if (engine_open(c, false, &c->engine, &e) < 0) {
+	if (rengine_open(c, false, &c->engine, &e) < 0) {
 		note_disk(c, &e);
 		if (c->engine != NULL)
-			engine_close(c->engine, on_engine_closed);
+			rengine_close(c->engine, on_engine_closed);
 		else
 			schedule_reopen(c);
 	}
@@ -248,16 +248,16 @@ static void on_turn(uv_prepare_t *h)
 	follow_leadership(c);
 	if (en != NULL && en->failed && !en->closing) {
 		note_disk(c, &en->err);
-		engine_close(en, on_engine_closed);
+		rengine_close(en, on_engine_closed);
 	}
 	if (c->closing && en != NULL && !en->closing) {
 		bool busy = c->in_flight != NULL || c->head != NULL || c->barrier_busy;
 
 		if (!busy || c->give_up)
-			engine_close(en, on_engine_closed);
+			rengine_close(en, on_engine_closed);
 	}
 	if (en != NULL)
-		engine_turn(en);
+		rengine_turn(en);
 	maybe_finish_close(c);
 }
 
@@ -366,11 +366,11 @@ int consensus_start(uv_loop_t *loop, const struct consensus_opts *o, const struc
 	ASSERT(r == 0);
 	uv_prepare_start(&c->turn, on_turn);
 
-	r = engine_open(c, o->bootstrap, &c->engine, e);
+	r = rengine_open(c, o->bootstrap, &c->engine, e);
 	if (r < 0) {
 		c->closing = true;
 		if (c->engine != NULL)
-			engine_close(c->engine, on_engine_closed);
+			rengine_close(c->engine, on_engine_closed);
 		return r;
 	}
 	*ret = c;

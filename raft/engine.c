@@ -29,7 +29,7 @@ struct guard {
 	struct guard *next;
 };
 
-int engine_error(struct err *e, int rv, const char *what, const char *dir, const char *detail)
+int rengine_error(struct err *e, int rv, const char *what, const char *dir, const char *detail)
 {
 	const char *sep = detail != NULL && detail[0] != '\0' ? ": " : "";
 	const char *more = *sep ? detail : "";
@@ -64,7 +64,7 @@ int engine_error(struct err *e, int rv, const char *what, const char *dir, const
 	return err_set(e, code, "%s %s: %s%s%s", what, dir, why, sep, more);
 }
 
-void engine_fail(struct engine *en, int code, const char *text)
+void rengine_fail(struct engine *en, int code, const char *text)
 {
 	if (en->failed)
 		return;
@@ -79,8 +79,8 @@ static void fail_write(struct engine *en, int rv)
 	/* Cancelled by our own closing. */
 	if (en->closing && rv == RAFT_CANCELED)
 		return;
-	engine_error(&e, rv, "writing the log in", en->c->dir, en->io.errmsg);
-	engine_fail(en, e.code, e.text);
+	rengine_error(&e, rv, "writing the log in", en->c->dir, en->io.errmsg);
+	rengine_fail(en, e.code, e.text);
 }
 
 static void append_done(struct raft_io_append *req, int status)
@@ -133,7 +133,7 @@ static int bootstrap(struct engine *en, struct err *e)
 		rv = raft_bootstrap(&en->raft, &conf);
 	raft_configuration_close(&conf);
 	if (rv != 0)
-		return engine_error(e, rv, "making a new log in", en->c->dir, en->io.errmsg);
+		return rengine_error(e, rv, "making a new log in", en->c->dir, en->io.errmsg);
 	return 0;
 }
 
@@ -150,7 +150,7 @@ static int check_not_shorter(struct engine *en, struct err *e)
 	    en->c->dir, raft_last_index(&en->raft), en->c->applied);
 }
 
-int engine_open(struct consensus *c, bool boot, struct engine **ret_en, struct err *e)
+int rengine_open(struct consensus *c, bool boot, struct engine **ret_en, struct err *e)
 {
 	struct engine *en = NEW(struct engine);
 	int rv;
@@ -160,7 +160,7 @@ int engine_open(struct consensus *c, bool boot, struct engine **ret_en, struct e
 	fsm_init(&en->fsm);
 	rv = raft_uv_init(&en->io, c->loop, c->dir, &en->transport.uv);
 	if (rv != 0) {
-		rv = engine_error(e, rv, "opening", c->dir, en->io.errmsg);
+		rv = rengine_error(e, rv, "opening", c->dir, en->io.errmsg);
 		free(en);
 		return rv;
 	}
@@ -172,7 +172,7 @@ int engine_open(struct consensus *c, bool boot, struct engine **ret_en, struct e
 	raft_uv_set_snapshot_compression(&en->io, false); /* sealed bytes do not shrink */
 	rv = raft_init(&en->raft, &en->io, &en->fsm, c->id, c->address);
 	if (rv != 0) {
-		rv = engine_error(e, rv, "opening", c->dir, en->io.errmsg);
+		rv = rengine_error(e, rv, "opening", c->dir, en->io.errmsg);
 		raft_uv_close(&en->io);
 		free(en);
 		return rv;
@@ -194,7 +194,7 @@ int engine_open(struct consensus *c, bool boot, struct engine **ret_en, struct e
 	if (en->failed) /* what an entry or a snapshot had to say is better than libraft's code */
 		return err_copy(e, &en->err);
 	if (rv != 0)
-		return engine_error(e, rv, "loading the log in", c->dir, en->io.errmsg);
+		return rengine_error(e, rv, "loading the log in", c->dir, en->io.errmsg);
 	return check_not_shorter(en, e);
 }
 
@@ -205,14 +205,14 @@ static void on_raft_closed(struct raft *r)
 	en->closed(en);
 }
 
-void engine_close(struct engine *en, void (*closed)(struct engine *en))
+void rengine_close(struct engine *en, void (*closed)(struct engine *en))
 {
 	ASSERT(!en->closing);
 	en->closing = true;
 	en->closed = closed;
 }
 
-void engine_turn(struct engine *en)
+void rengine_turn(struct engine *en)
 {
 	if (!en->closing || en->raft_closed || en->appends > 0)
 		return;
@@ -222,7 +222,7 @@ void engine_turn(struct engine *en)
 	raft_close(&en->raft, on_raft_closed);
 }
 
-void engine_free(struct engine *en)
+void rengine_free(struct engine *en)
 {
 	for (struct guard *g = en->stuck, *next; g != NULL; g = next) {
 		next = g->next;

@@ -84,7 +84,7 @@ static void apply_payload(void *data, size_t i, const uint8_t *p, size_t n)
 static int stop(struct engine *en, struct err *e, const char *what, uint64_t index)
 {
 	err_wrap(e, "%s: %s %llu", en->c->dir, what, (unsigned long long)index);
-	engine_fail(en, e->code, e->text);
+	rengine_fail(en, e->code, e->text);
 	return RAFT_CORRUPT;
 }
 

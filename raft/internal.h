@@ -76,14 +76,14 @@ struct engine {
 };
 /* Opens the directory and starts libraft. On error *ret_en may be set nevertheless: it then is to be closed.
  */
-int engine_open(struct consensus *c, bool bootstrap, struct engine **ret_en, struct err *e);
-void engine_fail(struct engine *en, int code, const char *text);
-/* Lets writes and snapshots under way finish, closes, calls back on a later turn. engine_turn drives it. */
-void engine_close(struct engine *en, void (*closed)(struct engine *en));
-void engine_turn(struct engine *en);
-void engine_free(struct engine *en); /* after closed */
+int rengine_open(struct consensus *c, bool bootstrap, struct engine **ret_en, struct err *e);
+void rengine_fail(struct engine *en, int code, const char *text);
+/* Lets writes and snapshots under way finish, closes, calls back on a later turn. rengine_turn drives it. */
+void rengine_close(struct engine *en, void (*closed)(struct engine *en));
+void rengine_turn(struct engine *en);
+void rengine_free(struct engine *en); /* after closed */
 /* An error text of ours for one of libraft's codes. */
-int engine_error(struct err *e, int rv, const char *what, const char *dir, const char *detail);
+int rengine_error(struct err *e, int rv, const char *what, const char *dir, const char *detail);
 
 /* --- consensus.c */
 struct consensus {
