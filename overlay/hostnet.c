@@ -244,9 +244,12 @@ static int make_link(
 	mac_of(c->addr, mac);
 	mac_of(ipam_gateway(&n->ipam), gw_mac);
 	rtnl_put_veth(&b, link, gw_mac, CONTAINER_IFNAME, mac, ns);
-	int r = nl_send(&n->rt, &b, ret_errno, e);
-	if (r < 0)
-		return r;
+	return nl_send(&n->rt, &b, ret_errno, e);
+}
+
+static int raise_host_end(struct hostnet *n, const struct net_container *c, const char *link, struct err *e)
+{
+	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
 	put_host_end(n, &b, c, link, rtnl_link_index(&n->rt, link));
 	return nl_send(&n->rt, &b, NULL, e);
 }
@@ -305,6 +308,11 @@ static int build_endpoint(struct hostnet *n, const struct net_container *c, stru
 	}
 	if (r == 0)
 		r = configure_inside(n, c, &inside, e);
+	/* Last: the end that goes up second can send at once, the other one only after the kernel's link
+	 * watch has run, and what it sends until then is dropped. The container's process is not there yet to
+	 * be hurt by that. */
+	if (r == 0)
+		r = raise_host_end(n, c, link, e);
 	nl_close(&inside);
 	close(ns);
 	if (r < 0) {

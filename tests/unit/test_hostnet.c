@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -280,12 +281,33 @@ static struct hostnet *open_net(void)
 	return n;
 }
 
+/* A container's end can send when the kernel's link watch has seen its carrier: long before a process starts
+ * there, but not before this test can go on. */
+static void wait_running(const char *ns)
+{
+	struct err e = ERR_INIT;
+	struct nl inside;
+	struct rtnl_link l;
+	int fd;
+	assert_int_equal(netns_open(env.w, ns, &fd, &inside, &e), 0);
+	for (int i = 0; i < 5000; i++) {
+		assert_int_equal(rtnl_link_get(&inside, "eth0", &l, &e), 0);
+		if (l.flags & IFF_RUNNING)
+			break;
+		usleep(1000);
+	}
+	assert_true(l.flags & IFF_RUNNING);
+	nl_close(&inside);
+	close(fd);
+}
+
 static struct hostnet_endpoint attach(struct hostnet *n, const char *id)
 {
 	struct err e = ERR_INIT;
 	struct hostnet_endpoint ep;
 	if (hostnet_attach(n, id, NULL, 0, &ep, &e) < 0)
 		fail_msg("%s", e.text);
+	wait_running(ep.netns_path);
 	return ep;
 }
 
