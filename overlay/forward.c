@@ -22,6 +22,7 @@
 #include <libnftnl/rule.h>
 #include <libnftnl/udata.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -196,8 +197,25 @@ static int ensure_in(struct hostnet *n, const struct foreign_chain *c, struct er
 	return r;
 }
 
+/* The older interface of iptables keeps its rules outside nftables, where libnftnl does not reach. */
+static void warn_legacy(struct hostnet *n)
+{
+	struct buf b CLEANUP_BUF = BUF_INIT;
+	if (n->warned_legacy || fs_read("/proc/net/ip_tables_names", 4096, &b, NULL) < 0 || !b.data ||
+	    !strstr(b.data, "filter\n"))
+		return;
+	n->warned_legacy = true;
+	log_warn("network: iptables-legacy has a filter table on this host; if its FORWARD chain drops, "
+		 "containers are "
+		 "cut off until you run: iptables-legacy -A FORWARD -i sh%s-+ -j ACCEPT; iptables-legacy -A "
+		 "FORWARD "
+		 "-o sh%s-+ -j ACCEPT",
+	    n->tag, n->tag);
+}
+
 int forward_ensure(struct hostnet *n, struct err *e)
 {
+	warn_legacy(n);
 	struct chain_list l = {.n = 0};
 	int r = list_chains(n, &l, e);
 	for (size_t i = 0; i < l.n && r == 0; i++) {

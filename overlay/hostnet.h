@@ -1,10 +1,14 @@
-/* The network of one node's containers: a gateway bridge with NAT to the outside, a network namespace for
- * each container, host-mode and ingress-mode published ports through nftables. All of it is declared state:
- * what should be is known here, hostnet_open compares with what the kernel has and repairs it. Only objects
- * of this instance are touched: links with its prefix, its own nftables table, its own named namespaces.
+/* The network of one node's containers: a gateway with NAT to the outside, a network namespace and a routed
+ * veth pair for each container, host-mode and ingress-mode published ports through nftables. All of it is
+ * declared state: what should be is known here, hostnet_open compares with what the kernel has and repairs
+ * it. Only objects of this instance are touched: links with its prefix, its own nftables table, its own named
+ * namespaces. docs/networking.md has the whole picture.
  *
  * Several daemons can run on one machine, each in a network namespace of its own or in the same one; `tag`
- * keeps them apart. */
+ * keeps them apart.
+ *
+ * Threads: hostnet_open, _close and _destroy on the loop's thread; all others from any thread (one lock
+ * inside), so that attaching can run on the thread pool. */
 #ifndef OVERLAY_HOSTNET_H
 #define OVERLAY_HOSTNET_H
 
@@ -22,6 +26,7 @@ struct hostnet_opts {
 	const char *netns_dir; /* where namespaces are bound: <exec_root>/netns */
 	const char *pool; /* NULL: the first free of 172.18.0.0/16 ... that no route of the host covers */
 };
+/* loop NULL: foreign changes to nftables are not watched (repaired by reconcile and at the next change). */
 int hostnet_open(uv_loop_t *loop, const struct hostnet_opts *o, struct hostnet **ret, struct err *e);
 void hostnet_close(struct hostnet *n);   /* leaves the kernel's state: containers go on */
 void hostnet_destroy(struct hostnet *n); /* removes bridge, table, namespaces (leave, tests) and closes */
@@ -46,7 +51,9 @@ struct hostnet_endpoint {
 int hostnet_attach(struct hostnet *n, const char *container_id, struct hostnet_port *ports, size_t n_ports,
     struct hostnet_endpoint *ret, struct err *e);
 void hostnet_detach(struct hostnet *n, const char *container_id);
-/* Containers that live: everything else of ours is removed (after a restart). */
+/* Containers that live: everything else of ours is removed (after a restart): endpoints, links, namespaces,
+ * and services that nobody published since hostnet_open and that have no live backend. Repairs gateway,
+ * routes, rules. */
 void hostnet_reconcile(struct hostnet *n, const char *const *container_ids, size_t count);
 int hostnet_endpoint_of(
     struct hostnet *n, const char *container_id, struct hostnet_endpoint *ret, struct err *e);
@@ -59,7 +66,9 @@ int hostnet_counters(
 /* Ingress-mode ports: published on every address of the host (127.0.0.1 too), from outside, from the host
  * itself and from containers, balanced over the backends, the client's address kept (no source NAT except
  * where a hairpin or loopback source makes it unavoidable). Replaces what the service had; one nftables
- * transaction. Zero backends: connections are refused (reject), not black-holed. */
+ * transaction. Zero backends: connections are refused (reject), not black-holed. What is published already
+ * and unchanged costs nothing. ERR_CONFLICT "port N/tcp is already in use by service X | container X |
+ * another program on this host": nothing has changed then. Backends without an endpoint here are left out. */
 struct hostnet_backend {
 	const char *container_id;
 };

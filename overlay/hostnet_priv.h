@@ -78,6 +78,7 @@ struct hostnet {
 	uint64_t table_handle;
 	uint32_t relay; /* the host's loopback resolver that the gateway's port 53 leads to, 0: none */
 	uint16_t next_host_port;
+	bool warned_legacy;
 	struct hostnet_monitor *monitor;
 };
 
