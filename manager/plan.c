@@ -15,13 +15,11 @@ struct txn *plan_unit(struct plan *p)
 	return p->v[p->n++];
 }
 
-size_t plan_actions(const struct plan *p)
+size_t plan_actions(struct plan *p)
 {
-	size_t sum = 0;
-
-	for (size_t i = 0; i < p->n; i++)
-		sum += txn_count(p->v[i]);
-	return sum;
+	for (; p->closed + 1 < p->n; p->closed++)
+		p->closed_actions += txn_count(p->v[p->closed]);
+	return p->closed_actions + (p->n > 0 ? txn_count(p->v[p->n - 1]) : 0);
 }
 
 void plan_done(struct plan *p)

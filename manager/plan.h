@@ -12,15 +12,17 @@
 struct plan {
 	struct txn **v; /* in the order to propose; none is NULL */
 	size_t n, cap;
+	size_t closed, closed_actions; /* the first ones, counted once */
 };
 #define PLAN_INIT                                                                                            \
 	{                                                                                                    \
-		0, 0, 0                                                                                      \
+		0, 0, 0, 0, 0                                                                                \
 	}
 
 /* A new empty transaction at the end, owned by the plan. One that stays empty does no harm. */
 struct txn *plan_unit(struct plan *p);
-size_t plan_actions(const struct plan *p); /* over all transactions */
-void plan_done(struct plan *p);            /* frees the transactions; p is empty and usable after */
+/* Over all transactions; what was added to one after a later one was begun may be missing. */
+size_t plan_actions(struct plan *p);
+void plan_done(struct plan *p); /* frees the transactions; p is empty and usable after */
 
 #endif

@@ -1,10 +1,11 @@
-/* A cluster without processes: a real store and the real decisions (manager/brain.h), a virtual clock, proposals that
- * take a moment to commit, and agents that walk their tasks through the states. What a container does follows from
- * its image: "ok" runs, "crash:MS" fails MS after it began to run, "done:MS" completes, "reject" never starts,
- * "never" stays in PREPARING.
+/* A cluster without processes: a real store and the real decisions (manager/brain.h), a virtual clock,
+ * proposals that take a moment to commit, and agents that walk their tasks through the states. What a
+ * container does follows from its image: "ok" runs, "crash:MS" fails MS after it began to run, "done:MS"
+ * completes, "reject" never starts, "never" stays in PREPARING.
  *
- * After every commit the world checks what must always hold: states and desired states only move forward, tasks keep their slot,
- * node and service, and a slot never has two running tasks (unless w->overlap says that the test wants that). */
+ * After every commit the world checks what must always hold: states and desired states only move forward,
+ * tasks keep their slot, node and service, and a slot never has two running tasks (unless w->overlap says
+ * that the test wants that). */
 #ifndef TESTS_LIB_WORLD_H
 #define TESTS_LIB_WORLD_H
 
@@ -37,10 +38,10 @@ struct w_proposal {
 	void *data;
 	struct w_proposal *next;
 };
-struct w_task { /* what the agent knows of a task */
-	int64_t due;       /* next move; 0: not thought about yet */
+struct w_task {             /* what the agent knows of a task */
+	int64_t due;        /* next move; 0: not thought about yet */
 	int state, desired; /* when that was */
-	int64_t ran_since; /* 0: not running */
+	int64_t ran_since;  /* 0: not running */
 };
 struct world {
 	struct store *store;
@@ -53,12 +54,14 @@ struct world {
 	struct w_proposal *first, *last;
 	struct strmap tasks;  /* id -> struct w_task */
 	struct strmap silent; /* node ids: its agent does not answer */
-	struct strmap back;   /* node ids: was silent once, so it may find out late what it should have stopped */
-	bool agents_look;     /* something changed */
+	struct strmap
+	    back;         /* node ids: was silent once, so it may find out late what it should have stopped */
+	bool agents_look; /* something changed */
 	int64_t agents_next;
-	int64_t commit_max;   /* a commit takes up to this long */
-	int64_t agent_max;    /* a move of an agent too */
+	int64_t commit_max; /* a commit takes up to this long */
+	int64_t agent_max;  /* a move of an agent too */
 	bool overlap;
+	bool no_agents;
 	uint64_t commits, serial;
 	struct { /* what happened, for tests */
 		size_t created, max_running;
@@ -86,8 +89,11 @@ static void w_check(struct world *w, const struct store_event *ev)
 		const Pb__Task *t = ev->cur != NULL ? ev->cur->task : ev->old->task;
 
 		fprintf(stderr, "%8.3f %s %.5s slot %" PRIu64 " node %s tmpl %s %d/%d %s\n",
-		    (double)w->now / 1e9, ev->cur == NULL ? "del" : ev->old == NULL ? "new" : "upd", t->id,
-		    t->slot, str_or(t->node_id, "-"), t->template_id, (int)t->status->state,
+		    (double)w->now / 1e9,
+		    ev->cur == NULL   ? "del"
+		    : ev->old == NULL ? "new"
+				      : "upd",
+		    t->id, t->slot, str_or(t->node_id, "-"), t->template_id, (int)t->status->state,
 		    (int)t->desired_state, str_or(t->status->err, ""));
 	}
 	if (ev->old == NULL || ev->cur == NULL)
@@ -273,6 +279,8 @@ static int64_t w_agents(struct world *w)
 	const struct object *o;
 	struct store_iter it;
 
+	if (w->no_agents)
+		return INT64_MAX;
 	if (!w->agents_look && w->now < w->agents_next)
 		return w->agents_next;
 	w->agents_look = false;
@@ -319,7 +327,7 @@ static int64_t w_agents(struct world *w)
 static W_UNUSED struct world *w_new(uint64_t seed)
 {
 	struct world *w = NEW(struct world);
-	struct brain_opts o = { .propose = w_propose, .wake = w_wake };
+	struct brain_opts o = {.propose = w_propose, .wake = w_wake};
 
 	w->rng = rng_from_seed(&w->seed, seed);
 	w->now = INT64_C(1700000000) * W_SEC;
@@ -391,7 +399,8 @@ static W_UNUSED void w_run(struct world *w, int64_t ns)
 	}
 }
 
-static W_UNUSED bool w_until(struct world *w, bool (*cond)(struct world *w, void *data), void *data, int64_t ns)
+static W_UNUSED bool w_until(
+    struct world *w, bool (*cond)(struct world *w, void *data), void *data, int64_t ns)
 {
 	int64_t until = w->now + ns;
 
@@ -701,7 +710,7 @@ static W_UNUSED size_t w_count(struct world *w, const char *service, Pb__TaskSta
 	store_iter_init(&it, w->store, OBJ(TASK), STORE_ALL, NULL);
 	while ((o = store_iter_next(&it)) != NULL)
 		n += (service == NULL || str_eq(o->task->service_id, service)) &&
-		    o->task->status->state == state;
+		     o->task->status->state == state;
 	return n;
 }
 
@@ -743,7 +752,8 @@ static W_UNUSED size_t w_good(struct world *w, const char *service)
 	store_iter_init(&it, w->store, OBJ(TASK), STORE_TASK_BY_SERVICE, service);
 	while ((o = store_iter_next(&it)) != NULL)
 		n += o->task->status->state == ST(RUNNING) && o->task->desired_state == ST(RUNNING) &&
-		    !strmap_has(&w->silent, o->task->node_id) && str_eq(o->task->template_id, s->template_id);
+		     !strmap_has(&w->silent, o->task->node_id) &&
+		     str_eq(o->task->template_id, s->template_id);
 	return n;
 }
 
