@@ -761,6 +761,24 @@ static void refuse_cb(uv_handle_t *h)
 	free(h);
 }
 
+static struct http_req *conn_new(struct http_server *s)
+{
+	struct http_req *c = NEW(struct http_req);
+
+	c->server = s;
+	uv_pipe_init(s->loop, &c->pipe, 0);
+	c->next = s->conns;
+	if (c->next)
+		c->next->prev = c;
+	s->conns = c;
+	s->n_conns++;
+	sm_init(&c->sm, states, CONN_STATES, CONN_IDLE);
+	request_reset(c);
+	/* From connect to the end of the first headers. */
+	c->deadline = deadline_in(c, or_default(s->opts.header_timeout_ms, 30000));
+	return c;
+}
+
 static void connection_cb(uv_stream_t *l, int status)
 {
 	struct listener *li = CONTAINER_OF(l, struct listener, pipe);
@@ -784,26 +802,24 @@ static void connection_cb(uv_stream_t *l, int status)
 		uv_close((uv_handle_t *)p, refuse_cb);
 		return;
 	}
-	struct http_req *c = NEW(struct http_req);
-	c->server = s;
-	uv_pipe_init(s->loop, &c->pipe, 0);
-	c->next = s->conns;
-	if (c->next)
-		c->next->prev = c;
-	s->conns = c;
-	s->n_conns++;
-	sm_init(&c->sm, states, CONN_STATES, CONN_IDLE);
-	request_reset(c);
-	if (uv_accept(l, (uv_stream_t *)&c->pipe) < 0) {
-		conn_close(c);
-		return;
-	}
-	/* From connect to the end of the first headers. */
-	c->deadline = deadline_in(c, or_default(s->opts.header_timeout_ms, 30000));
-	if (s->closing)
+	struct http_req *c = conn_new(s);
+	if (uv_accept(l, (uv_stream_t *)&c->pipe) < 0 || s->closing)
 		conn_close(c);
 	else
 		conn_read_update(c);
+}
+
+int http_server_adopt(struct http_server *s, int fd, struct err *e)
+{
+	struct http_req *c = conn_new(s);
+	int r = uv_pipe_open(&c->pipe, fd);
+
+	if (r < 0) {
+		conn_close(c);
+		return err_uv(e, r, "taking a connection over");
+	}
+	conn_read_update(c);
+	return 0;
 }
 
 struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_opts *o)

@@ -38,6 +38,8 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
 int http_server_listen_unix(struct http_server *s, const char *path, mode_t mode, struct err *e);
 /* Takes a listening stream socket over (socket activation). */
 int http_server_listen_fd(struct http_server *s, int fd, struct err *e);
+/* Serves a connected stream socket, which it owns on success. */
+int http_server_adopt(struct http_server *s, int fd, struct err *e);
 size_t http_server_connections(const struct http_server *s);
 /* Stops listening, ends connections (those in a response get up to grace_ms), then closed(data). */
 void http_server_close(struct http_server *s, unsigned grace_ms, void (*closed)(void *data), void *data);
