@@ -13,7 +13,8 @@
 
 #include "base/err.h"
 
-/* An identity and what it trusts; reference-counted, replaceable at run time (certificate renewal). */
+/* An identity and what it trusts; reference-counted, replaceable at run time (certificate renewal). Used on
+ * one loop only. */
 struct tls_ctx;
 struct tls_ctx_opts {
 	const char *cert_pem; /* chain; NULL: anonymous client */

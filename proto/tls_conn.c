@@ -52,10 +52,10 @@ struct tls_conn {
 	struct tls_conn *prev, *next;  /* among the listener's handshakes */
 	SSL *ssl;
 	struct tls_mem mem;
-	struct buf held;   /* cipher text that waits because of tls_pause */
+	struct buf held;    /* cipher text that waits because of tls_pause */
 	struct queue plain; /* to be encrypted */
-	struct buf cipher; /* to be written */
-	size_t in_flight;  /* bytes of the write under way */
+	struct buf cipher;  /* to be written */
+	size_t in_flight;   /* bytes of the write under way */
 	struct tls_conn_ops ops;
 	void *data;
 	struct err why;
@@ -470,9 +470,11 @@ static void pump(struct tls_conn *c)
 
 static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *b)
 {
-	(void)h;
 	(void)hint;
-	*b = uv_buf_init(xmalloc(READ_CHUNK), READ_CHUNK);
+	struct tls_ctx *ctx = CONTAINER_OF(h, struct tls_conn, tcp)->ctx;
+	if (!ctx->scratch)
+		ctx->scratch = xmalloc(READ_CHUNK);
+	*b = uv_buf_init((char *)ctx->scratch, READ_CHUNK);
 }
 
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
@@ -501,7 +503,6 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 		e.code = ERR_UNAVAILABLE;
 		fail(c, &e);
 	}
-	free(b->base);
 }
 
 static void start_reading(struct tls_conn *c)

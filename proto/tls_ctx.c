@@ -228,6 +228,7 @@ void tls_ctx_unref(struct tls_ctx *c)
 		return;
 	SSL_CTX_free(c->ssl);
 	BIO_meth_free(c->bio);
+	free(c->scratch);
 	free(c);
 }
 

@@ -11,6 +11,10 @@ struct tls_ctx {
 	bool verify;
 	uint8_t alpn[256]; /* wire form: length-prefixed names */
 	unsigned alpn_len;
+	/* What libuv reads into. All connections of a ctx are on one loop, and between the read and the end
+	 * of its callback nothing else reads, so one is enough; allocating it for each read would have the
+	 * heap's end given back and faulted in again every time. */
+	uint8_t *scratch;
 };
 
 /* After a handshake: alpn and, where a certificate was shown, who it is. ERR_UNAUTHORIZED when the
