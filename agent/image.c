@@ -229,6 +229,14 @@ int64_t images_layers_size(struct images *im)
 	return layers_total_size(im->layers);
 }
 
+int64_t images_layer_size(struct images *im, const char *chain_id)
+{
+	int64_t size = 0;
+	if (layers_acquire(im->layers, chain_id, &size))
+		layers_release(im->layers, chain_id);
+	return size;
+}
+
 /* --- finding ------------------------------------------------------------------------------------------ */
 
 /* The key of a reference in the names: without the tag when there is a digest. */

@@ -90,6 +90,8 @@ int images_prune(struct images *im, bool dangling_only, bool (*want)(void *data,
     void *data, json_t **ret_deleted, int64_t *ret_bytes, struct err *e);
 /* Bytes of all unpacked layers, each once. */
 int64_t images_layers_size(struct images *im);
+/* Bytes of one unpacked layer; 0 when it is not there. */
+int64_t images_layer_size(struct images *im, const char *chain_id);
 /* The config as it was written, history included; and the manifest (empty when the image came without one).
  */
 int images_read_config(struct images *im, const char *id, struct buf *ret, struct err *e);
