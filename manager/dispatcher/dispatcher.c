@@ -351,9 +351,10 @@ void dispatcher_stop(struct dispatcher *d)
 {
 	void *v;
 	d->running = false;
-	while (d->sessions)
-		dispatcher_end_session(
-		    d->sessions, ERR_UNAVAILABLE, "this manager does not lead the cluster any more");
+	for (struct session *s = d->sessions, *next; s; s = next) {
+		next = s->next;
+		dispatcher_end_session(s, ERR_UNAVAILABLE, "this manager does not lead the cluster any more");
+	}
 	for (size_t it = 0; strmap_next(&d->members, &it, NULL, &v);)
 		member_free(v);
 	strmap_done(&d->members);

@@ -196,6 +196,10 @@ int main(int argc, char **argv)
 	char *root;
 	uint8_t *key;
 	struct err e = ERR_INIT;
+	if (n < 1 || n > 30000) {
+		fprintf(stderr, "usage: bench_rpc [connections, 1 to 30000]\n");
+		return 2;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	struct rlimit rl = {65536, 65536};
 	setrlimit(RLIMIT_NOFILE, &rl);
