@@ -174,8 +174,9 @@ static Pb__Template *make_template(const char *service_id, const Pb__ServiceSpec
 	return t;
 }
 
-/* Number of a template that no other of the service has: the store's version moves with every write. */
-static void add_template(struct txn *t, struct store *st, Pb__Service *s)
+/* A template with a number that no other of the service has (the store's version moves with every write); the
+ * service is made to name it. */
+static Pb__Template *next_template(struct store *st, Pb__Service *s)
 {
 	uint64_t n = store_version(st) + 1;
 	Pb__Template *tmpl = make_template(s->id, s->spec, n);
@@ -184,7 +185,16 @@ static void add_template(struct txn *t, struct store *st, Pb__Service *s)
 		tmpl->id = xasprintf("%s.%llu", s->id, (unsigned long long)++n);
 	}
 	pb_set_str(&s->template_id, tmpl->id);
-	txn_create(t, OBJ(TEMPLATE), tmpl);
+	return tmpl;
+}
+
+/* The service goes first: of two updates that were based on one version, the second then fails as stale, not
+ * because their templates have one name. */
+static void add_update(struct txn *t, Pb__Service *s, Pb__Template *tmpl)
+{
+	txn_update(t, OBJ(SERVICE), s);
+	if (tmpl)
+		txn_create(t, OBJ(TEMPLATE), tmpl);
 }
 
 static void start_job(Pb__Service *s, int64_t now)
@@ -235,7 +245,7 @@ static void create(void *data, struct http_req *r)
 	s->spec = TAKE_PTR(spec);
 	start_job(s, clock_unix_ns(d->clock));
 	struct txn *t = txn_new();
-	add_template(t, st, s);
+	txn_create(t, OBJ(TEMPLATE), next_template(st, s));
 	txn_create(t, OBJ(SERVICE), s);
 	json_t *body = json_pack("{s:s}", "ID", id);
 	if (api_minor(r) >= 44)
@@ -274,10 +284,11 @@ static void apply_spec(
 	s->update_status = NULL;
 	s->has_spec_version = true;
 	s->spec_version = store_version(st) + 1;
+	Pb__Template *tmpl = NULL;
 	if (!service_spec_same_tasks(old->spec, spec) || service_spec_is_job(spec))
-		add_template(t, st, s);
+		tmpl = next_template(st, s);
 	start_job(s, clock_unix_ns(api_deps(a)->clock));
-	txn_update(t, OBJ(SERVICE), s);
+	add_update(t, s, tmpl);
 }
 
 /* Spec and PreviousSpec change places. */
@@ -299,13 +310,14 @@ static void apply_rollback(struct api *a, struct store *st, struct txn *t, const
 	s->update_status->message = xstrdup("manually requested rollback");
 	s->has_spec_version = true;
 	s->spec_version = store_version(st) + 1;
+	Pb__Template *tmpl = NULL;
 	if (service_spec_same_tasks(s->spec, s->previous_spec))
 		pb_set_str(&s->template_id, s->previous_template_id);
 	else if (str_empty(s->template_id) || !store_template(st, s->template_id) ||
 		 str_eq(s->template_id, s->previous_template_id))
-		add_template(t, st, s);
+		tmpl = next_template(st, s);
 	start_job(s, now);
-	txn_update(t, OBJ(SERVICE), s);
+	add_update(t, s, tmpl);
 }
 
 static void update(void *data, struct http_req *r)

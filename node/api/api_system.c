@@ -12,10 +12,17 @@
 
 static void ping(void *data, struct http_req *r)
 {
-	(void)data;
+	const struct manager_if *m = &api_deps(data)->manager;
+	struct api_node_state st;
+	m->state(m->data, &st);
 	http_set_header(r, "Cache-Control", "no-cache, no-store, must-revalidate");
 	http_set_header(r, "Pragma", "no-cache");
-	http_reply(r, 200, "text/plain; charset=utf-8", "OK", 2);
+	/* Clients hide what this node could not do. */
+	if (strcmp(st.state, "active") != 0)
+		http_set_header(r, "Swarm", st.state);
+	else
+		http_set_header(r, "Swarm", st.control_available ? "active/manager" : "active/worker");
+	http_reply(r, 200, "text/plain; charset=utf-8", "OK", strcmp(http_method(r), "HEAD") == 0 ? 0 : 2);
 }
 
 static const char *go_arch(const char *machine)

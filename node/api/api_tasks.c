@@ -9,7 +9,9 @@ static json_t *task_json(const struct store *st, const Pb__Task *t)
 {
 	json_t *j = json_from_msg(t);
 	const Pb__Template *tmpl = store_template(st, t->template_id);
+	json_object_set_new(j, "Labels", json_object());
 	json_object_set_new(j, "Spec", tmpl ? json_from_msg(tmpl->spec) : json_object());
+	json_object_set_new(j, "Volumes", json_null());
 	return j;
 }
 
