@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <openssl/evp.h>
 #include <string.h>
 #include <sys/file.h>
@@ -151,6 +150,25 @@ static int open_engine(struct node *n, struct err *e)
 	return rc == 0 ? 0 : err_wrap(e, "containers");
 }
 
+/* The id of group "shoal", or -1. From the file: getgrnam would load the name service's libraries, which a
+ * small daemon notices. */
+static gid_t socket_group(void)
+{
+	CLEANUP_BUF struct buf b = BUF_INIT;
+	CLEANUP_STRLIST struct strlist lines = STRLIST_INIT;
+	if (fs_read("/etc/group", 1024 * 1024, &b, NULL) != 0 || !b.data)
+		return (gid_t)-1;
+	strlist_split(&lines, b.data, '\n');
+	for (size_t i = 0; i < lines.n; i++) {
+		CLEANUP_STRLIST struct strlist f = STRLIST_INIT;
+		uint64_t gid;
+		strlist_split(&f, lines.v[i], ':');
+		if (f.n >= 3 && strcmp(f.v[0], "shoal") == 0 && str_parse_u64(f.v[2], &gid, NULL) == 0)
+			return (gid_t)gid;
+	}
+	return (gid_t)-1;
+}
+
 static int serve(struct running *r, struct err *e)
 {
 	struct node *n = &r->node;
@@ -177,13 +195,13 @@ static int serve(struct running *r, struct err *e)
 	api_images_register(&r->local);
 	struct http_server_opts ho = api_http_opts(n->api);
 	n->http = http_server_new(n->loop, &ho);
-	const struct group *g = getgrnam("shoal");
+	gid_t group = socket_group();
 	for (size_t i = 0; i < n->cfg->hosts.n; i++) {
 		const char *path = n->cfg->hosts.v[i] + strlen("unix://");
 		int rc = http_server_listen_unix(n->http, path, 0660, e);
 		if (rc != 0)
 			return rc;
-		if (g && chown(path, 0, g->gr_gid) != 0)
+		if (group != (gid_t)-1 && chown(path, 0, group) != 0)
 			log_warn("%s could not be given to group shoal: %s", path, strerror(errno));
 		log_info("the Engine API is served on %s", path);
 	}
