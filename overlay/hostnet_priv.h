@@ -29,16 +29,20 @@ struct net_front {
 	size_t n;
 	int hold; /* a bound socket that keeps the host's programs off the port; -1: none */
 };
+/* --- front.c */
 struct net_front *front_new(
     bool udp, uint32_t ip, uint16_t port, uint16_t target, const char *owner_kind, const char *owner_id);
 void front_free(struct net_front *f);
-void front_add_backend(struct net_front *f, uint32_t addr); /* keeps the order, ignores doubles */
+bool front_same(const struct net_front *a, const struct net_front *b); /* target and backends */
+void front_add_backend(struct net_front *f, uint32_t addr);            /* keeps the order, ignores doubles */
 
 /* old NULL: new front; next NULL: it goes. Both: replaced. Takes `next` when it succeeds. */
 struct front_change {
 	struct net_front *old, *next;
 };
 int fronts_change(struct hostnet *n, struct front_change *c, size_t count, struct err *e);
+/* The front that has the port, by the same or a wider key; NULL: free among ours. */
+const struct net_front *front_rival(struct hostnet *n, const struct net_front *f);
 /* ERR_CONFLICT when another front covers the same port, or (new fronts only) a socket of the host has it;
  * else the port is held. */
 int front_claim(struct hostnet *n, struct net_front *f, struct err *e);
@@ -118,9 +122,40 @@ int state_check_id(const char *what, const char *id, struct err *e);
 int conntrack_flush_udp(
     struct hostnet *n, uint32_t ip, uint16_t port, const uint32_t *addrs, size_t count, struct err *e);
 
+/* --- gateway.c --------------------------------------------------------------------------------------- */
+/* wanted NULL: the saved one (saved_prefix 0: none) or the first that is free. */
+int gateway_choose_pool(struct hostnet *n, const char *wanted, uint32_t saved, int saved_prefix,
+    uint32_t *ret_net, int *ret_prefix, struct err *e);
+/* Makes or repairs the gateway's link, address and route, and turns forwarding on. */
+int gateway_ensure(struct hostnet *n, struct err *e);
+
+/* --- endpoint.c -------------------------------------------------------------------------------------- */
+void endpoint_link(const struct hostnet *n, uint32_t addr, char out[16]);
+/* The address that a link of ours stands for; 0 when the link is not ours. */
+uint32_t endpoint_address(const struct hostnet *n, const char *link);
+void endpoint_netns(const struct hostnet *n, const char *id, char out[256]);
+void endpoint_mac(uint32_t addr, uint8_t mac[6]);
+void endpoint_fill(struct hostnet *n, const struct net_container *c, struct hostnet_endpoint *ret);
+int endpoint_build(struct hostnet *n, const struct net_container *c, struct err *e);
+bool endpoint_is_built(struct hostnet *n, const struct net_container *c);
+/* Settings, neighbour and route of the host's end; idempotent. */
+void endpoint_put_host_end(
+    struct hostnet *n, struct nl_batch *b, const struct net_container *c, const char *link, int index);
+void endpoint_delete_link(struct hostnet *n, const char *link);
+/* Link, namespace, address, record. */
+void endpoint_tear_down(struct hostnet *n, struct net_container *c);
+
+/* --- repair.c ---------------------------------------------------------------------------------------- */
+/* Deals with links of ours that no record explains: adopts them by their alias, or removes them. */
+void repair_links(struct hostnet *n, bool adopt);
+/* The host's side of all that is attached. */
+int repair_routes(struct hostnet *n, struct err *e);
+
 /* --- ingress.c, hostnet.c ---------------------------------------------------------------------------- */
 int ingress_set_ports(
     struct hostnet *n, struct net_container *c, struct hostnet_port *ports, size_t n_ports, struct err *e);
+/* Ports, link, namespace, record, and the container itself. */
+void hostnet_detach_locked(struct hostnet *n, struct net_container *c);
 /* Takes the container out of every front; its own fronts go. */
 void ingress_forget_container(struct hostnet *n, struct net_container *c);
 /* After state_load: makes the fronts that the records stand for. */
