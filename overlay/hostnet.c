@@ -230,8 +230,35 @@ int hostnet_open(uv_loop_t *loop, const struct hostnet_opts *o, struct hostnet *
 		hostnet_close(n);
 		return err_wrap(e, "container network");
 	}
+	n->opened = true;
 	*ret = n;
 	return 0;
+}
+
+/* Everything of ours in the kernel, and the namespaces' directory. */
+static void remove_all(struct hostnet *n)
+{
+	struct err e = ERR_INIT;
+	if (fw_remove(n, &e) < 0)
+		log_warn("network: %s", e.text);
+	forward_remove(n);
+	const char *id;
+	void *v;
+	for (size_t it = 0; strmap_next(&n->containers, &it, &id, &v);) {
+		char link[16], path[256];
+		endpoint_link(n, ((struct net_container *)v)->addr, link);
+		endpoint_netns(n, id, path);
+		reaper_add(n->reaper, link);
+		netns_remove(path);
+	}
+	reaper_stop(TAKE_PTR(n->reaper));
+	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
+	rtnl_put_unreachable_del(&b, n->ipam.net, n->ipam.prefix);
+	rtnl_put_link_del(&b, n->bridge);
+	e = (struct err)ERR_INIT;
+	if (nl_send(&n->rt, &b, NULL, &e) < 0)
+		log_warn("network: %s", e.text);
+	netns_release_dir(n->netns_dir);
 }
 
 void hostnet_close(struct hostnet *n)
@@ -239,6 +266,8 @@ void hostnet_close(struct hostnet *n)
 	if (!n)
 		return;
 	monitor_stop(n);
+	if (n->opened && strmap_len(&n->containers) == 0)
+		remove_all(n);
 	netns_worker_stop(n->worker);
 	reaper_stop(n->reaper);
 	nl_close(&n->rt);
@@ -259,32 +288,11 @@ void hostnet_destroy(struct hostnet *n)
 	if (!n)
 		return;
 	struct err e = ERR_INIT;
-	pthread_mutex_lock(&n->lock);
 	monitor_stop(n);
-	if (fw_remove(n, &e) < 0)
-		log_warn("network: %s", e.text);
-	forward_remove(n);
-	const char *id;
-	void *v;
-	for (size_t it = 0; strmap_next(&n->containers, &it, &id, &v);) {
-		char link[16], path[256];
-		endpoint_link(n, ((struct net_container *)v)->addr, link);
-		endpoint_netns(n, id, path);
-		reaper_add(n->reaper, link);
-		netns_remove(path);
-	}
-	reaper_stop(TAKE_PTR(n->reaper));
 	repair_links(n, false);
-	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
-	rtnl_put_unreachable_del(&b, n->ipam.net, n->ipam.prefix);
-	rtnl_put_link_del(&b, n->bridge);
-	e = (struct err)ERR_INIT;
-	if (nl_send(&n->rt, &b, NULL, &e) < 0)
-		log_warn("network: %s", e.text);
-	netns_release_dir(n->netns_dir);
-	e = (struct err)ERR_INIT;
+	remove_all(n);
 	if (fs_remove_tree(n->state_dir, &e) < 0)
 		log_warn("network: %s", e.text);
-	pthread_mutex_unlock(&n->lock);
+	n->opened = false;
 	hostnet_close(n);
 }

@@ -28,7 +28,9 @@ struct hostnet_opts {
 };
 /* loop NULL: foreign changes to nftables are not watched (repaired by reconcile and at the next change). */
 int hostnet_open(uv_loop_t *loop, const struct hostnet_opts *o, struct hostnet **ret, struct err *e);
-void hostnet_close(struct hostnet *n);   /* leaves the kernel's state: containers go on */
+/* Leaves the kernel's state when there are containers: they go on. Without any, the host is left as it was.
+ */
+void hostnet_close(struct hostnet *n);
 void hostnet_destroy(struct hostnet *n); /* removes bridge, table, namespaces (leave, tests) and closes */
 
 struct hostnet_port {

@@ -83,6 +83,7 @@ struct hostnet {
 	uint32_t relay; /* the host's loopback resolver that the gateway's port 53 leads to, 0: none */
 	uint16_t next_host_port;
 	bool warned_legacy;
+	bool opened;
 	struct hostnet_monitor *monitor;
 };
 

@@ -1,339 +1,5 @@
-/* The host network with real packets: everything runs in a network and mount namespace of this process, with
- * an "outside" namespace on a veth pair (10.99.0.2; this host is 10.99.0.1 and also 10.98.0.1). Needs root.
- */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <arpa/inet.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <linux/netlink.h>
-
-#include "base/fs.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "base/rng.h"
-#include "base/timer.h"
-#include "overlay/hostnet.h"
-#include "overlay/ipam.h"
-#include "overlay/netns.h"
-#include "overlay/rtnl.h"
-
-#define HOST_IP    "10.99.0.1"
-#define HOST_IP2   "10.98.0.1"
-#define OUTSIDE_IP "10.99.0.2"
-#define HERE       "/proc/self/ns/net"
-
-static struct {
-	char dir[64];
-	char *state, *netns, *outside;
-	struct netns_worker *w;
-	struct hostnet_opts o;
-} env;
-
-/* --- sockets in any namespace ------------------------------------------------------------------------ */
-
-struct opener {
-	int type, fd;
-	bool listening;
-	const char *ip;
-	uint16_t port;
-};
-
-static int open_socket(void *data, struct err *e)
-{
-	struct opener *o = data;
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(o->port)};
-	int on = 1;
-	o->fd = socket(AF_INET, o->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (o->fd < 0)
-		return err_errno(e, errno, "socket");
-	setsockopt(o->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (o->ip)
-		inet_pton(AF_INET, o->ip, &sa.sin_addr);
-	if (o->port && bind(o->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-		return err_errno(e, errno, "bind %u", o->port);
-	if (o->listening && listen(o->fd, 64) < 0)
-		return err_errno(e, errno, "listen %u", o->port);
-	return 0;
-}
-
-static int socket_in(const char *ns, int type, bool listening, const char *ip, uint16_t port)
-{
-	struct opener o = {.type = type, .fd = -1, .listening = listening, .ip = ip, .port = port};
-	struct err e = ERR_INIT;
-	if (netns_run(env.w, ns, open_socket, &o, &e) < 0)
-		fail_msg("%s", e.text);
-	return o.fd;
-}
-
-static int server_in(const char *ns, uint16_t port)
-{
-	return socket_in(ns, SOCK_STREAM, true, NULL, port);
-}
-
-static struct sockaddr_in sockaddr_of(const char *ip, uint16_t port)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
-	assert_int_equal(inet_pton(AF_INET, ip, &sa.sin_addr), 1);
-	return sa;
-}
-
-/* A connection and the server that took it. result: 0, or the errno of connect (ETIMEDOUT after the time
- * given). */
-struct conn {
-	int result;
-	int client, server;
-	int which; /* index of the listener */
-	char peer[16];
-};
-
-static struct conn connect_to(
-    const char *ns, const char *ip, uint16_t port, const int *servers, int n, int timeout_ms)
-{
-	struct conn c = {.client = socket_in(ns, SOCK_STREAM, false, NULL, 0), .server = -1, .which = -1};
-	struct sockaddr_in sa = sockaddr_of(ip, port);
-	if (connect(c.client, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno != EINPROGRESS)
-		c.result = errno;
-	else {
-		struct pollfd p = {.fd = c.client, .events = POLLOUT};
-		if (poll(&p, 1, timeout_ms) <= 0)
-			c.result = ETIMEDOUT;
-		else {
-			socklen_t len = sizeof(c.result);
-			getsockopt(c.client, SOL_SOCKET, SO_ERROR, &c.result, &len);
-		}
-	}
-	if (c.result) {
-		close(c.client);
-		c.client = -1;
-		return c;
-	}
-	struct pollfd p[16];
-	for (int i = 0; i < n; i++)
-		p[i] = (struct pollfd){.fd = servers[i], .events = POLLIN};
-	assert_true(poll(p, (nfds_t)n, 5000) > 0);
-	for (int i = 0; i < n && c.which < 0; i++) {
-		if (!(p[i].revents & POLLIN))
-			continue;
-		struct sockaddr_in from;
-		socklen_t len = sizeof(from);
-		c.server = accept4(servers[i], (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
-		assert_true(c.server >= 0);
-		c.which = i;
-		inet_ntop(AF_INET, &from.sin_addr, c.peer, sizeof(c.peer));
-	}
-	assert_true(c.which >= 0);
-	return c;
-}
-
-static void hang_up(struct conn *c)
-{
-	if (c->client >= 0)
-		close(c->client);
-	if (c->server >= 0)
-		close(c->server);
-}
-
-/* Bytes go both ways on an established connection. */
-static void assert_alive(const struct conn *c)
-{
-	char b[8];
-	struct pollfd p = {.fd = c->server, .events = POLLIN};
-	assert_int_equal(write(c->client, "ping", 4), 4);
-	assert_int_equal(poll(&p, 1, 5000), 1);
-	assert_int_equal(read(c->server, b, sizeof(b)), 4);
-	p.fd = c->client;
-	assert_int_equal(write(c->server, "pong", 4), 4);
-	assert_int_equal(poll(&p, 1, 5000), 1);
-	assert_int_equal(read(c->client, b, sizeof(b)), 4);
-}
-
-static void assert_reached(const char *ns, const char *ip, uint16_t port, int server, const char *peer)
-{
-	struct conn c = connect_to(ns, ip, port, &server, 1, 5000);
-	if (c.result)
-		fail_msg("%s: connect to %s:%u: %s", ns, ip, port, strerror(c.result));
-	assert_string_equal(c.peer, peer);
-	assert_alive(&c);
-	hang_up(&c);
-}
-
-static void assert_refused(const char *ns, const char *ip, uint16_t port, int expected)
-{
-	struct conn c = connect_to(ns, ip, port, NULL, 0, expected == ETIMEDOUT ? 300 : 5000);
-	hang_up(&c);
-	if (c.result != expected)
-		fail_msg(
-		    "connect to %s:%u: %s instead of %s", ip, port, strerror(c.result), strerror(expected));
-}
-
-/* Sends from the client socket; returns which server got it, and who it saw; -1: nobody within the time, -2:
- * refused. */
-static int udp_ask(int client, const char *ip, uint16_t port, const int *servers, int n, char peer[16])
-{
-	struct sockaddr_in sa = sockaddr_of(ip, port), from;
-	socklen_t len = sizeof(from);
-	char b[16];
-	struct pollfd p[17];
-	if (connect(client, (struct sockaddr *)&sa, sizeof(sa)) < 0 || send(client, "ask", 3, 0) < 0)
-		return errno == ECONNREFUSED ? -2 : -1;
-	for (int i = 0; i < n; i++)
-		p[i] = (struct pollfd){.fd = servers[i], .events = POLLIN};
-	p[n] = (struct pollfd){.fd = client, .events = POLLIN};
-	if (poll(p, (nfds_t)n + 1, 2000) <= 0)
-		return -1;
-	for (int i = 0; i < n; i++) {
-		if (!(p[i].revents & POLLIN))
-			continue;
-		assert_int_equal(recvfrom(servers[i], b, sizeof(b), 0, (struct sockaddr *)&from, &len), 3);
-		if (peer)
-			inet_ntop(AF_INET, &from.sin_addr, peer, 16);
-		assert_int_equal(sendto(servers[i], "yes", 3, 0, (struct sockaddr *)&from, len), 3);
-		struct pollfd q = {.fd = client, .events = POLLIN};
-		assert_int_equal(poll(&q, 1, 5000), 1);
-		assert_int_equal(recv(client, b, sizeof(b), 0), 3);
-		return i;
-	}
-	return recv(client, b, sizeof(b), 0) < 0 && errno == ECONNREFUSED ? -2 : -1;
-}
-
-/* --- the environment --------------------------------------------------------------------------------- */
-
-static void send_ok(struct nl *s, struct nl_batch *b)
-{
-	struct err e = ERR_INIT;
-	if (nl_send(s, b, NULL, &e) < 0)
-		fail_msg("%s", e.text);
-}
-
-static int setup_all(void **state)
-{
-	(void)state;
-	struct err e = ERR_INIT;
-	struct nl host, inside;
-	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
-	uint8_t mac[6] = {2, 0, 0, 0, 0, 9};
-	int fd;
-	log_set_level(LOG_LEVEL_ERROR);
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return -1;
-	snprintf(env.dir, sizeof(env.dir), "/tmp/shoal-test-net-%d-XXXXXX", getpid());
-	if (!mkdtemp(env.dir))
-		return -1;
-	env.state = fs_path(env.dir, "state");
-	env.netns = fs_path(env.dir, "netns");
-	env.outside = fs_path(env.dir, "outside");
-	env.o = (struct hostnet_opts){.tag = "t", .state_dir = env.state, .netns_dir = env.netns};
-	if (netns_worker_start(&env.w, &e) < 0 || nl_open(&host, NETLINK_ROUTE, &e) < 0 ||
-	    netns_create(env.w, env.outside, &fd, &inside, &e) < 0) {
-		fprintf(stderr, "%s\n", e.text);
-		return -1;
-	}
-	rtnl_put_veth(&b, "up0", (const uint8_t[]){2, 0, 0, 0, 0, 8}, "eth0", mac, fd);
-	rtnl_put_up(&b, "up0");
-	rtnl_put_up(&b, "lo");
-	send_ok(&host, &b);
-	rtnl_put_address(&b, rtnl_link_index(&host, "up0"), 0x0a630001, 24);
-	rtnl_put_address(&b, rtnl_link_index(&host, "up0"), 0x0a620001, 24);
-	send_ok(&host, &b);
-	rtnl_put_up(&b, "lo");
-	rtnl_put_up(&b, "eth0");
-	rtnl_put_address(&b, rtnl_link_index(&inside, "eth0"), 0x0a630002, 24);
-	rtnl_put_default_route(&b, rtnl_link_index(&inside, "eth0"), 0x0a630001);
-	send_ok(&inside, &b);
-	nl_close(&host);
-	nl_close(&inside);
-	close(fd);
-	return 0;
-}
-
-static int teardown_all(void **state)
-{
-	(void)state;
-	netns_remove(env.outside);
-	netns_worker_stop(env.w);
-	fs_remove_tree(env.dir, NULL);
-	free(env.state);
-	free(env.netns);
-	free(env.outside);
-	return 0;
-}
-
-static struct hostnet *open_net(void)
-{
-	struct err e = ERR_INIT;
-	struct hostnet *n;
-	if (hostnet_open(NULL, &env.o, &n, &e) < 0)
-		fail_msg("%s", e.text);
-	return n;
-}
-
-/* A container's end can send when the kernel's link watch has seen its carrier: long before a process starts
- * there, but not before this test can go on. */
-static void wait_running(const char *ns)
-{
-	struct err e = ERR_INIT;
-	struct nl inside;
-	struct rtnl_link l;
-	int fd;
-	assert_int_equal(netns_open(env.w, ns, &fd, &inside, &e), 0);
-	for (int i = 0; i < 5000; i++) {
-		assert_int_equal(rtnl_link_get(&inside, "eth0", &l, &e), 0);
-		if (l.flags & IFF_RUNNING)
-			break;
-		usleep(1000);
-	}
-	assert_true(l.flags & IFF_RUNNING);
-	nl_close(&inside);
-	close(fd);
-}
-
-static struct hostnet_endpoint attach(struct hostnet *n, const char *id)
-{
-	struct err e = ERR_INIT;
-	struct hostnet_endpoint ep;
-	if (hostnet_attach(n, id, NULL, 0, &ep, &e) < 0)
-		fail_msg("%s", e.text);
-	wait_running(ep.netns_path);
-	return ep;
-}
-
-static void address_of(const struct hostnet_endpoint *ep, char out[16])
-{
-	snprintf(out, 16, "%.*s", (int)strcspn(ep->address, "/"), ep->address);
-}
-
-static void publish(struct hostnet *n, const char *svc, bool udp, uint16_t port, uint16_t target,
-    const char *const *ids, size_t count)
-{
-	struct hostnet_backend b[16];
-	struct hostnet_ingress_port p = {.published = port, .target = target, .udp = udp};
-	struct err e = ERR_INIT;
-	for (size_t i = 0; i < count; i++)
-		b[i].container_id = ids[i];
-	if (hostnet_publish(n, svc, &p, 1, b, count, &e) < 0)
-		fail_msg("%s", e.text);
-}
-
-static int run(const char *command)
-{
-	return system(command); /* NOLINT: fixed strings, in a test */
-}
+/* The host network with real packets (tests/lib/test_netbox.h). */
+#include "test_netbox.h"
 
 /* --- pure ------------------------------------------------------------------------------------------- */
 
@@ -628,6 +294,79 @@ static void test_repair(void **state)
 	hostnet_destroy(n);
 }
 
+struct crowd {
+	struct hostnet *n;
+	int first;
+};
+
+static void *attach_many(void *data)
+{
+	struct crowd *c = data;
+	struct err e = ERR_INIT;
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 10; i++) {
+			char id[16];
+			struct hostnet_endpoint ep;
+			struct hostnet_port p = {.container_port = 80, .udp = true};
+			snprintf(id, sizeof(id), "p%d", c->first + i);
+			if (hostnet_attach(c->n, id, &p, 1, &ep, &e) < 0)
+				return c;
+			struct hostnet_backend b = {.container_id = id};
+			struct hostnet_ingress_port q = {
+			    .published = (uint16_t)(7000 + c->first + i), .target = 80};
+			if (hostnet_publish(c->n, id, &q, 1, &b, 1, &e) < 0)
+				return c;
+		}
+		for (int i = 0; i < 10 && round == 0; i++) {
+			char id[16];
+			snprintf(id, sizeof(id), "p%d", c->first + i);
+			hostnet_detach(c->n, id);
+		}
+	}
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	(void)state;
+	struct hostnet *n = open_net();
+	pthread_t t[4];
+	struct crowd c[4];
+	struct err e = ERR_INIT;
+	struct strmap seen = STRMAP_INIT;
+	for (int i = 0; i < 4; i++) {
+		c[i] = (struct crowd){.n = n, .first = i * 10};
+		assert_int_equal(pthread_create(&t[i], NULL, attach_many, &c[i]), 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		void *failed;
+		pthread_join(t[i], &failed);
+		assert_null(failed);
+	}
+	for (int i = 0; i < 40; i++) {
+		char id[16];
+		struct hostnet_endpoint ep;
+		snprintf(id, sizeof(id), "p%d", i);
+		assert_int_equal(hostnet_endpoint_of(n, id, &ep, &e), 0);
+		assert_null(strmap_put(&seen, ep.address, n));
+	}
+	strmap_done(&seen);
+	/* With containers, the kernel's state stays; without, closing leaves the host as it was. */
+	hostnet_close(n);
+	assert_int_equal(run("nft list table ip shoal_t > /dev/null"), 0);
+	n = open_net();
+	hostnet_reconcile(n, NULL, 0);
+	hostnet_close(n);
+	assert_int_not_equal(run("nft list ruleset | grep -q shoal"), 0);
+	assert_int_not_equal(run("ip link | grep -q ': sht'"), 0);
+	assert_int_not_equal(run("ip route | grep -q 172.18"), 0);
+	assert_false(fs_exists(env.netns));
+	assert_true(fs_exists(env.state));
+	n = open_net();
+	hostnet_destroy(n);
+	assert_false(fs_exists(env.state));
+}
+
 static void test_host_ports(void **state)
 {
 	(void)state;
@@ -686,160 +425,6 @@ static void test_host_ports(void **state)
 	close(t);
 	close(s);
 	hostnet_destroy(n);
-}
-
-static void tick(void *data)
-{
-	(void)data;
-}
-
-/* Turns the loop until the rule is there, at most 5 s. */
-static bool wait_for(uv_loop_t *loop, const char *command)
-{
-	struct timer *t = timer_new(loop, tick, NULL);
-	bool ok = false;
-	for (int i = 0; i < 500 && !ok; i++) {
-		timer_start(t, 10);
-		uv_run(loop, UV_RUN_ONCE);
-		ok = i % 5 == 4 && run(command) == 0;
-	}
-	timer_free(t);
-	return ok;
-}
-
-static void test_foreign_firewall(void **state)
-{
-	(void)state;
-	struct err e = ERR_INIT;
-	struct hostnet *n;
-	uv_loop_t loop;
-	uv_loop_init(&loop);
-	/* As Docker's engine leaves it, with a rule of the administrator's. */
-	assert_int_equal(
-	    run("iptables -P FORWARD DROP && iptables -N DOCKER-USER && iptables -A FORWARD -j DOCKER-USER"
-		" && iptables -A DOCKER-USER -p tcp --dport 81 -j DROP"),
-	    0);
-	assert_int_equal(hostnet_open(&loop, &env.o, &n, &e), 0);
-	struct hostnet_endpoint a = attach(n, "a");
-	static const char *const ids[] = {"a"};
-	int s = server_in(a.netns_path, 80), s2 = server_in(a.netns_path, 81),
-	    out = server_in(env.outside, 9000);
-	publish(n, "web", false, 8000, 80, ids, 1);
-	publish(n, "blocked", false, 8001, 81, ids, 1);
-	assert_reached(env.outside, HOST_IP, 8000, s, OUTSIDE_IP);
-	assert_reached(a.netns_path, OUTSIDE_IP, 9000, out, HOST_IP);
-	assert_refused(env.outside, HOST_IP, 8001, ETIMEDOUT); /* the administrator's word counts */
-	/* iptables still reads its table, and shows whose rules these are. */
-	assert_int_equal(run("iptables -S FORWARD | grep -q 'shoal t: to containers'"), 0);
-
-	/* Somebody reloads their firewall: noticed and put right. */
-	assert_int_equal(run("iptables -F FORWARD"), 0);
-	assert_true(wait_for(&loop, "iptables -S FORWARD | grep -q 'shoal t: to containers'"));
-	assert_reached(env.outside, HOST_IP, 8000, s, OUTSIDE_IP);
-	assert_int_equal(run("nft flush ruleset"), 0);
-	assert_true(wait_for(&loop, "nft list table ip shoal_t > /dev/null 2>&1"));
-	assert_reached(env.outside, HOST_IP, 8000, s, OUTSIDE_IP);
-
-	/* A firewall of another kind: its own table, everything that is left is rejected by a last rule. */
-	assert_int_equal(
-	    run("nft 'table inet fw { chain f { type filter hook forward priority 10; ct state established "
-		"accept; counter reject; }; }'"),
-	    0);
-	assert_true(wait_for(&loop, "nft list table inet fw | grep -q 'shoal t: to containers'"));
-	assert_reached(env.outside, HOST_IP, 8000, s, OUTSIDE_IP);
-	assert_reached(a.netns_path, OUTSIDE_IP, 9000, out, HOST_IP);
-	hostnet_destroy(n);
-	assert_int_not_equal(run("nft list ruleset | grep -q shoal"), 0);
-	assert_int_equal(run("nft flush ruleset"), 0);
-	close(s);
-	close(s2);
-	close(out);
-	while (uv_run(&loop, UV_RUN_NOWAIT))
-		;
-	assert_int_equal(uv_loop_close(&loop), 0);
-}
-
-/* Docker's engine in this namespace, with everything it keeps below our directory. Returns its pid. */
-static pid_t start_dockerd(void)
-{
-	char *root CLEANUP_FREE = fs_path(env.dir, "docker"),
-		   *log CLEANUP_FREE = fs_path(env.dir, "docker.log");
-	char *data CLEANUP_FREE = xasprintf("--data-root=%s/data", root);
-	char *exec CLEANUP_FREE = xasprintf("--exec-root=%s/exec", root);
-	char *pid CLEANUP_FREE = xasprintf("--pidfile=%s/pid", root);
-	char *host CLEANUP_FREE = xasprintf("--host=unix://%s/sock", root);
-	struct err e = ERR_INIT;
-	assert_int_equal(fs_mkdir_p(root, 0700, &e), 0);
-	pid_t child = fork();
-	assert_true(child >= 0);
-	if (child == 0) {
-		int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-		dup2(fd, 1);
-		dup2(fd, 2);
-		execl("/usr/sbin/dockerd", "dockerd", data, exec, pid, host, "--storage-driver=vfs",
-		    (char *)NULL);
-		_exit(127);
-	}
-	char *ping CLEANUP_FREE =
-	    xasprintf("curl -sf -o /dev/null --max-time 1 --unix-socket %s/sock http://x/_ping", root);
-	for (int i = 0; i < 300; i++) {
-		if (run(ping) == 0)
-			return child;
-		usleep(100000);
-	}
-	fail_msg("dockerd did not start, see %s", log);
-	return 0;
-}
-
-static void stop_dockerd(pid_t child)
-{
-	kill(child, SIGTERM);
-	waitpid(child, NULL, 0);
-}
-
-static void test_docker_engine(void **state)
-{
-	(void)state;
-	if (access("/usr/sbin/dockerd", X_OK) < 0 || access("/usr/bin/curl", X_OK) < 0) {
-		print_message("dockerd or curl is not installed\n");
-		skip();
-	}
-	struct err e = ERR_INIT;
-	uv_loop_t loop;
-	uv_loop_init(&loop);
-	/* With routing off, Docker's engine turns it on and the FORWARD policy to drop. */
-	assert_int_equal(fs_write_existing("/proc/sys/net/ipv4/ip_forward", "0", &e), 0);
-	pid_t docker = start_dockerd();
-	assert_int_equal(run("iptables -S FORWARD | grep -q -- '-P FORWARD DROP'"), 0);
-	struct hostnet *n;
-	assert_int_equal(hostnet_open(&loop, &env.o, &n, &e), 0);
-	struct hostnet_endpoint a = attach(n, "a"), b = attach(n, "b");
-	static const char *const ids[] = {"a"};
-	char ip_b[16];
-	address_of(&b, ip_b);
-	int s = server_in(a.netns_path, 80), out = server_in(env.outside, 9000);
-	publish(n, "web", false, 8000, 80, ids, 1);
-	for (int round = 0; round < 2; round++) {
-		assert_reached(env.outside, HOST_IP, 8000, s, OUTSIDE_IP);
-		assert_reached(HERE, "127.0.0.1", 8000, s, "172.18.0.1");
-		assert_reached(b.netns_path, HOST_IP, 8000, s, ip_b);
-		assert_reached(a.netns_path, OUTSIDE_IP, 9000, out, HOST_IP);
-		/* Again after the engine has restarted and written its rules anew. */
-		stop_dockerd(docker);
-		if (round == 0) {
-			assert_int_equal(run("iptables -F FORWARD"), 0);
-			docker = start_dockerd();
-			assert_true(
-			    wait_for(&loop, "iptables -S FORWARD | grep -q 'shoal t: to containers'"));
-		}
-	}
-	hostnet_destroy(n);
-	close(s);
-	close(out);
-	assert_int_equal(run("nft flush ruleset && ip link del docker0"), 0);
-	while (uv_run(&loop, UV_RUN_NOWAIT))
-		;
-	assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 static void with_resolv_conf(const char *text)
@@ -932,8 +517,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_ipam), cmocka_unit_test(test_attach), cmocka_unit_test(test_ingress),
 	    cmocka_unit_test(test_udp), cmocka_unit_test(test_restart), cmocka_unit_test(test_repair),
-	    cmocka_unit_test(test_foreign_firewall), cmocka_unit_test(test_docker_engine), cmocka_unit_test(test_resolv),
-	    cmocka_unit_test(test_small_pool),
+	    cmocka_unit_test(test_resolv), cmocka_unit_test(test_small_pool), cmocka_unit_test(test_threads),
 	    cmocka_unit_test(test_host_ports), /* last: it bends the outside's loopback */
 	};
 	if (argc > 1)
