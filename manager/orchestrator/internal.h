@@ -122,6 +122,10 @@ void slot_classify(struct view *v, struct slot *sl);
 
 /* --- restart.c: the restart supervisor's policy. */
 bool restart_wanted(const struct view *v, const struct slot *sl, const Pb__Task *t);
+/* The task ended while it still waited for its turn (agents prepare what is wanted READY): its own
+ * replacement is not made before that has come, or a missing image would be tried as fast as the cluster can.
+ * Plans to look again. */
+bool restart_must_wait(struct view *v, const Pb__Task *t);
 /* Adds to `u` the replacement of `t`, which is lost. */
 void restart_replace(struct view *v, const struct slot *sl, struct txn *u, const Pb__Task *t);
 uint64_t restart_max_attempts(const Pb__Template *t);
@@ -132,6 +136,8 @@ uint64_t restart_max_attempts(const Pb__Template *t);
 bool update_begin(struct view *v);
 /* Replaces as many of the service's outdated slots as its update policy allows now, and notices the end. */
 void update_run(struct view *v);
+/* An update is under way that has not had a go at this slot. */
+bool update_wants(struct view *v, const struct slot *sl);
 void update_complete(struct view *v); /* writes that the update or rollback is over */
 /* Made by the update (or rollback) that is under way. */
 bool update_made(struct view *v, const Pb__Task *t);

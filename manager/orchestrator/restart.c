@@ -56,6 +56,15 @@ bool restart_wanted(const struct view *v, const struct slot *sl, const Pb__Task 
 	return t->restarts < p->max_attempts;
 }
 
+bool restart_must_wait(struct view *v, const Pb__Task *t)
+{
+	if (t->desired_state != TASK(READY) || !task_dead(t) || !t->has_start_after ||
+	    t->start_after <= v->c->now)
+		return false;
+	view_at(v, t->start_after);
+	return true;
+}
+
 void restart_replace(struct view *v, const struct slot *sl, struct txn *u, const Pb__Task *t)
 {
 	const Pb__RestartPolicy *p = v->tmpl->spec->restart_policy;
@@ -63,7 +72,10 @@ void restart_replace(struct view *v, const struct slot *sl, struct txn *u, const
 	int64_t delay = p != NULL && p->has_delay ? p->delay : DEFAULT_DELAY;
 	struct task_opts o = {.slot = sl, .desired = run_state(v)};
 
-	if (n != NULL && n->spec->availability == PB__NODE_AVAILABILITY__E__DRAIN)
+	/* While an update is under way, what comes next is its attempt at this slot, and does not pay for its
+	 * predecessor. */
+	o.by_update = !view_clean(v, t) && update_wants(v, sl);
+	if (o.by_update || (n != NULL && n->spec->availability == PB__NODE_AVAILABILITY__E__DRAIN))
 		delay = 0;
 	if (delay > 0)
 		o.start_after = v->c->now + delay;

@@ -132,6 +132,10 @@ static void end_lost(struct view *v, struct slot *sl, const struct census *c)
 
 		if (!task_wanted(v, t) || !task_lost(v, t))
 			continue;
+		if (c->clean + c->dirty == 0 && view_clean(v, t) && restart_must_wait(v, t)) {
+			replaced = true;
+			continue;
+		}
 		u = plan_unit(v->c->out);
 		task_desire(v, u, t, TASK(SHUTDOWN));
 		if (!replaced && (c->dirty == 0 || view_clean(v, t)) && restart_wanted(v, sl, t)) {

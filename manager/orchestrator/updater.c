@@ -77,6 +77,11 @@ static bool attempted(struct view *v, const struct slot *sl)
 	return false;
 }
 
+bool update_wants(struct view *v, const struct slot *sl)
+{
+	return under_way(state_of(v)) && !attempted(v, sl);
+}
+
 /* What fills the slot is not what the service asks for now. */
 static bool outdated(struct view *v, const struct slot *sl)
 {

@@ -81,6 +81,13 @@ static void w_check(struct world *w, const struct store_event *ev)
 	const Pb__Task *a, *b;
 
 	w->agents_look = true;
+	if (w->verbose && ev->kind == OBJ(SERVICE) && ev->cur != NULL) {
+		const Pb__UpdateStatus *u = ev->cur->service->update_status;
+
+		fprintf(stderr, "%8.3f service %s tmpl %s update %d %s\n", (double)w->now / 1e9,
+		    ev->cur->head->id, ev->cur->service->template_id, u != NULL ? (int)u->state : -1,
+		    u != NULL ? str_or(u->message, "") : "");
+	}
 	if (ev->kind != OBJ(TASK))
 		return;
 	if (ev->old == NULL)
