@@ -90,21 +90,47 @@ static unsigned oldest(const struct log_reader *r)
 	return n;
 }
 
+/* The file after `fd` by the names of this moment; -1 with *ret_moved when a rotation got in between.
+ * ctr.log.0 is the second name of the newest file until its rotation is noticed. */
+static int find_next(const struct log_reader *r, bool *ret_moved)
+{
+	unsigned n = oldest(r), at = 0;
+	CLEANUP_FREE char *zero = xasprintf("%s.0", r->path);
+	bool is_zero = is_same(r->fd, zero);
+	for (unsigned i = 1; !is_zero && !at && i <= n; i++) {
+		CLEANUP_FREE char *path = rotated(r, i);
+		if (is_same(r->fd, path))
+			at = i;
+	}
+	*ret_moved = true;
+	if (!is_zero && !at)
+		return -1;
+	CLEANUP_FREE char *own = is_zero ? xstrdup(zero) : rotated(r, at);
+	int fd = open_file(r, is_zero ? 0 : at - 1);
+	if (fd >= 0 && !is_same(r->fd, own)) { /* moved while we opened: that may be the wrong one */
+		close(fd);
+		return -1;
+	}
+	*ret_moved = fd < 0;
+	return fd;
+}
+
 /* At the end of r->fd: the file after it, or -1 when it is the newest. */
 static int open_next(const struct log_reader *r)
 {
-	if (!fs_exists(r->path) || is_same(r->fd, r->path))
-		return -1;
-	unsigned n = oldest(r);
-	for (unsigned i = 1; i <= n; i++) {
-		CLEANUP_FREE char *path = rotated(r, i);
-		if (is_same(r->fd, path))
-			return open_file(r, i - 1);
+	for (int tries = 0; tries < 1000; tries++) {
+		struct stat st;
+		bool moved;
+		if (!fs_exists(r->path) || is_same(r->fd, r->path))
+			return -1;
+		int fd = find_next(r, &moved);
+		if (!moved)
+			return fd;
+		/* Without a name it was dropped before we had read on: the oldest that is left comes next. */
+		if (fstat(r->fd, &st) == 0 && st.st_nlink == 0)
+			return open_file(r, oldest(r));
 	}
-	/* ctr.log.0 is the second name of the newest file until the rotation is noticed: this was it. Else it
-	 * has been dropped and the oldest that is left comes next. */
-	CLEANUP_FREE char *zero = xasprintf("%s.0", r->path);
-	return is_same(r->fd, zero) ? open_file(r, 0) : open_file(r, n);
+	return -1;
 }
 
 /* --- tail (worker)
