@@ -178,6 +178,11 @@ static void maybe_finish_leave(struct agent *a);
 static void orphan_removed(void *data, const struct err *e)
 {
 	struct agent *a = data;
+	a->refs--;
+	if (a->dead) {
+		agent_unref(a);
+		return;
+	}
 	if (e->code && e->code != ERR_NOT_FOUND)
 		log_error("a container whose task is gone could not be removed: %s", e->text);
 	a->orphans--;
@@ -195,7 +200,9 @@ static void orphan_stopped(void *data, const struct err *e)
 	struct agent *a = o->agent;
 	struct err re = ERR_INIT;
 	(void)e; /* it is removed by force in any case */
-	if (engine_remove(a->engine, o->id, true, orphan_removed, a, &re) != 0)
+	if (a->dead)
+		orphan_removed(a, &re);
+	else if (engine_remove(a->engine, o->id, true, orphan_removed, a, &re) != 0)
 		orphan_removed(a, &re);
 	free(o->id);
 	free(o);
@@ -211,6 +218,7 @@ static void remove_orphans(struct agent *a)
 		o->agent = a;
 		o->id = xstrdup(ad.orphans.v[i]);
 		a->orphans++;
+		a->refs++;
 		struct err e = ERR_INIT;
 		if (engine_stop(a->engine, o->id, NULL, -1, orphan_stopped, o, &e) != 0)
 			orphan_stopped(o, &e);
@@ -332,11 +340,19 @@ void agent_task_gone(struct agent *a, struct task *t)
 
 /* --- ending */
 
+void agent_unref(struct agent *a)
+{
+	if (a->dead && a->refs == 0)
+		free(a);
+}
+
+/* Steps that are under way in the engine end after this, and then free their tasks. */
 static void agent_free(struct agent *a)
 {
 	void *v;
 	for (size_t it = 0; strmap_next(&a->tasks, &it, NULL, &v);)
-		task_free(v);
+		if (!((struct task *)v)->busy)
+			task_free(v);
 	strmap_done(&a->tasks);
 	strmap_done(&a->dirty);
 	strmap_done_free(&a->templates, pb_free);
@@ -347,7 +363,8 @@ static void agent_free(struct agent *a)
 	tls_ctx_unref(a->tls);
 	free(a->node_id);
 	free(a->advertise_addr);
-	free(a);
+	a->dead = true;
+	agent_unref(a);
 }
 
 static void finish_close(void *data)

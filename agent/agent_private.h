@@ -37,6 +37,8 @@ struct agent {
 	bool flush_queued;
 
 	bool closing, leaving;
+	bool dead;     /* closed; only steps that are still under way hold it */
+	unsigned refs; /* those steps, and the owner */
 	void (*closed)(void *data);
 	void *closed_data;
 	unsigned orphans; /* removals of containers without a task under way */
@@ -87,6 +89,8 @@ void agent_task_changed(struct agent *a, struct task *t); /* its status is to be
 void agent_task_gone(struct agent *a, struct task *t);    /* called last by a removed task */
 void agent_set_node(struct agent *a, const Pb__Node *n);
 void agent_flush(struct agent *a);
+/* Frees a dead agent that nothing holds any more. */
+void agent_unref(struct agent *a);
 
 /* --- the stream to a manager (agent/session.c) */
 struct session *session_start(struct agent *a);

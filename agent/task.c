@@ -247,12 +247,38 @@ void task_adopt(struct task *t, const Pb__Container *c)
 		t->status->timestamp = since;
 }
 
-/* --- the steps */
+/* --- the steps: while one is under way it holds the agent, which may be closed meanwhile */
+
+static void step_begins(struct task *t)
+{
+	t->busy = true;
+	t->agent->refs++;
+}
+
+static void step_undone(struct task *t)
+{
+	t->busy = false;
+	t->agent->refs--;
+}
+
+/* False when the agent has closed: the task is gone. */
+static bool step_ended(struct task *t)
+{
+	struct agent *a = t->agent;
+	bool dead = a->dead;
+	step_undone(t);
+	if (!dead)
+		return true;
+	task_free(t);
+	agent_unref(a);
+	return false;
+}
 
 static void on_created(void *data, const struct err *e)
 {
 	struct task *t = data;
-	t->busy = false;
+	if (!step_ended(t))
+		return;
 	if (e->code) {
 		free(TAKE_PTR(t->container_id));
 		if (!is_terminal(t))
@@ -276,7 +302,7 @@ static void make_container(struct task *t, const struct image *im)
 	if (task_config_make(&in, &cfg, &e) == 0 &&
 	    engine_create(t->agent->engine, cfg, t->id, on_created, t, id, &e) == 0) {
 		t->container_id = xstrdup(id);
-		t->busy = true;
+		step_begins(t);
 		return;
 	}
 	set_state(t, T_REJECTED, e.text);
@@ -291,7 +317,8 @@ static void on_pulled(void *data, const char *image_id, const struct err *e)
 {
 	struct task *t = data;
 	(void)image_id;
-	t->busy = false;
+	if (!step_ended(t))
+		return;
 	t->pull = NULL;
 	free(TAKE_PTR(t->pull_err));
 	if (e->code)
@@ -333,7 +360,7 @@ static void prepare(struct task *t)
 	struct err pe = ERR_INIT;
 	if (images_pull(
 		t->agent->images, ref, spec_of(t)->registry_auth, NULL, on_pulled, t, &t->pull, &pe) == 0)
-		t->busy = true;
+		step_begins(t);
 	else
 		set_state(t, T_REJECTED, pe.text);
 }
@@ -342,7 +369,8 @@ static void on_started(void *data, const struct err *e)
 {
 	struct task *t = data;
 	const Pb__Container *c = NULL;
-	t->busy = false;
+	if (!step_ended(t))
+		return;
 	if (!is_terminal(t)) {
 		if (e->code) {
 			set_state(t, T_FAILED, e->text);
@@ -361,9 +389,9 @@ static void start(struct task *t)
 {
 	struct err e = ERR_INIT;
 	set_state(t, T_STARTING, NULL);
-	t->busy = true;
+	step_begins(t);
 	if (engine_start(t->agent->engine, t->container_id, on_started, t, &e) != 0) {
-		t->busy = false;
+		step_undone(t);
 		set_state(t, T_FAILED, e.text);
 	}
 }
@@ -372,7 +400,8 @@ static void on_stopped(void *data, const struct err *e)
 {
 	struct task *t = data;
 	const Pb__Container *c = NULL;
-	t->busy = false;
+	if (!step_ended(t))
+		return;
 	if (!is_terminal(t)) {
 		if (engine_find(t->agent->engine, t->container_id, &c, NULL) == 0 && has_ended(c))
 			ended(t, c);
@@ -389,9 +418,9 @@ static void stop(struct task *t)
 	struct err e = ERR_INIT;
 	t->stopping = true;
 	agent_task_changed(t->agent, t); /* leaves the published ports first */
-	t->busy = true;
+	step_begins(t);
 	if (engine_stop(t->agent->engine, t->container_id, NULL, -1, on_stopped, t, &e) != 0) {
-		t->busy = false;
+		step_undone(t);
 		set_state(t, T_FAILED, e.text);
 	}
 }
@@ -399,7 +428,8 @@ static void stop(struct task *t)
 static void on_removed(void *data, const struct err *e)
 {
 	struct task *t = data;
-	t->busy = false;
+	if (!step_ended(t))
+		return;
 	if (e->code && e->code != ERR_NOT_FOUND)
 		log_error(
 		    "task %s: its container %s could not be removed: %s", t->id, t->container_id, e->text);
@@ -413,10 +443,10 @@ static bool remove_container(struct task *t)
 	struct err e = ERR_INIT;
 	if (!t->container_id)
 		return false;
-	t->busy = true;
+	step_begins(t);
 	if (engine_remove(t->agent->engine, t->container_id, true, on_removed, t, &e) == 0)
 		return true;
-	t->busy = false;
+	step_undone(t);
 	if (e.code != ERR_NOT_FOUND)
 		log_error(
 		    "task %s: its container %s could not be removed: %s", t->id, t->container_id, e.text);
