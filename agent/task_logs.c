@@ -1,9 +1,9 @@
 /* Log subscriptions of a manager: for each task that it names, a reader of the container's log; lines go out
  * in batches.
  *
- * While more than OUT_HIGH bytes wait on the session, readers are paused: a slow reader at the far end never
- * makes memory grow here. When every reader has ended (never, while following a running container), the end
- * is told. */
+ * While more than OUT_HIGH bytes wait on the session, readers are paused, and those of a subscription while
+ * the manager says so: a slow reader at the far end never makes memory grow. When every reader has ended
+ * (never, while following a running container), the end is told. */
 #include "agent/agent_private.h"
 
 #include <string.h>
@@ -30,7 +30,7 @@ struct subscription {
 	size_t n_readers, running;
 	Pb__LogBatch batch;
 	size_t batch_bytes;
-	bool flush_queued, dead;
+	bool flush_queued, dead, paused;
 	struct log_reader_opts opts;
 };
 struct task_logs {
@@ -78,16 +78,20 @@ static void sub_end(struct subscription *s)
 	sub_release(s);
 }
 
+/* Readers rest while either the session or the one who asked does not keep up. */
+static void apply_pause(struct subscription *s)
+{
+	for (size_t i = 0; i < s->n_readers; i++)
+		if (s->readers[i].r)
+			log_reader_pause(s->readers[i].r, s->paused || s->logs->paused);
+}
+
 static void pause_all(struct task_logs *l, bool paused)
 {
 	void *v;
 	l->paused = paused;
-	for (size_t it = 0; strmap_next(&l->subs, &it, NULL, &v);) {
-		struct subscription *s = v;
-		for (size_t i = 0; i < s->n_readers; i++)
-			if (s->readers[i].r)
-				log_reader_pause(s->readers[i].r, paused);
-	}
+	for (size_t it = 0; strmap_next(&l->subs, &it, NULL, &v);)
+		apply_pause(v);
 }
 
 static void send_batch(struct subscription *s, bool end)
@@ -186,6 +190,13 @@ void task_logs_request(struct task_logs *l, const Pb__LogSubscribe *q)
 	if (q->has_cancel && q->cancel) {
 		if (s)
 			sub_end(s);
+		return;
+	}
+	if (q->has_pause) {
+		if (s) {
+			s->paused = q->pause;
+			apply_pause(s);
+		}
 		return;
 	}
 	if (s || strmap_len(&l->subs) >= SUBSCRIPTIONS_MAX)

@@ -56,6 +56,12 @@ int log_stream_open(struct swarm *s, const struct api_log_query *q, struct api_l
 	return 0;
 }
 
+void log_stream_pause(struct api_log *l, bool paused)
+{
+	if (l->sub)
+		logbroker_pause(l->sub, paused);
+}
+
 void log_stream_close(struct api_log *l)
 {
 	if (l->sub)

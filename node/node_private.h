@@ -84,6 +84,7 @@ void renew_stop(struct swarm *s);
 
 /* --- log_stream.c: task logs for the API */
 int log_stream_open(struct swarm *s, const struct api_log_query *q, struct api_log **ret, struct err *e);
+void log_stream_pause(struct api_log *l, bool paused);
 void log_stream_close(struct api_log *l);
 
 /* --- engine_info.c: /info and /system/df */

@@ -659,6 +659,12 @@ static int log_open(void *data, const struct api_log_query *q, struct api_log **
 	return log_stream_open(data, q, ret, e);
 }
 
+static void log_pause(void *data, struct api_log *l, bool paused)
+{
+	(void)data;
+	log_stream_pause(l, paused);
+}
+
 static void log_close(void *data, struct api_log *l)
 {
 	(void)data;
@@ -676,6 +682,7 @@ void swarm_fill_api(struct swarm *s, struct manager_if *m)
 	    .swarm_leave = swarm_leave,
 	    .join_token_new = join_token_new,
 	    .log_open = log_open,
+	    .log_pause = log_pause,
 	    .log_close = log_close,
 	};
 }

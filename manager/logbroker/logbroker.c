@@ -24,7 +24,7 @@ struct log_subscription {
 	char *service_id, *task_id;
 	struct strmap tasks; /* asked for already */
 	size_t n_parts;
-	bool check_queued, dead;
+	bool check_queued, dead, paused;
 	struct err trouble; /* a node that could not be asked */
 };
 struct logbroker {
@@ -74,6 +74,29 @@ static void cancel_parts(struct log_subscription *s)
 		part_free(p);
 	}
 	strlist_done(&ids);
+}
+
+static void send_pause(const struct part *p)
+{
+	struct logbroker *b = p->sub->b;
+	Pb__ManagerMessage m = PB__MANAGER_MESSAGE__INIT;
+	Pb__LogSubscribe q = PB__LOG_SUBSCRIBE__INIT;
+	q.subscription_id = (char *)(uintptr_t)p->id;
+	q.has_pause = true;
+	q.pause = p->sub->paused;
+	m.logs = &q;
+	b->o.send(b->o.data, p->node_id, &m, NULL); /* without a session nothing comes */
+}
+
+void logbroker_pause(struct log_subscription *s, bool paused)
+{
+	void *v;
+	if (s->paused == paused)
+		return;
+	s->paused = paused;
+	for (size_t it = 0; strmap_next(&s->b->parts, &it, NULL, &v);)
+		if (((struct part *)v)->sub == s)
+			send_pause(v);
 }
 
 static void sub_free(struct log_subscription *s)
@@ -165,6 +188,8 @@ static void ask(struct log_subscription *s, const char *node_id, char **task_ids
 		    node_id);
 		part_free(p);
 		check_soon(s);
+	} else if (s->paused) {
+		send_pause(p);
 	}
 }
 

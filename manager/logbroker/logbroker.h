@@ -40,6 +40,8 @@ struct log_subscribe_opts {
 };
 int logbroker_subscribe(
     struct logbroker *b, const struct log_subscribe_opts *o, struct log_subscription **ret, struct err *e);
+/* The reader is slow: asks the nodes to stop sending, or to go on. What is under way still comes. */
+void logbroker_pause(struct log_subscription *s, bool paused);
 /* No callback after. */
 void logbroker_unsubscribe(struct log_subscription *s);
 /* From the dispatcher. */

@@ -43,7 +43,8 @@ struct agent {
 	struct strmap published; /* service id -> backends + 1 */
 	size_t templates_sent;
 	char subscription[64];
-	bool sub_cancelled;
+	bool sub_cancelled, sub_paused;
+	unsigned subscribed;
 	bool pause;
 };
 
@@ -101,7 +102,9 @@ static void on_message(void *data, const ProtobufCMessage *msg)
 	} else if (m->logs) {
 		if (m->logs->has_cancel && m->logs->cancel)
 			a->sub_cancelled = true;
-		else
+		else if (m->logs->has_pause)
+			a->sub_paused = m->logs->pause;
+		else if (++a->subscribed)
 			snprintf(a->subscription, sizeof(a->subscription), "%s", m->logs->subscription_id);
 	} else if (m->has_leave) {
 		a->left = true;
@@ -740,7 +743,7 @@ static void on_line(void *data, const char *service_id, const char *node_id, con
 {
 	struct reader *r = data;
 	assert_string_equal(service_id, "svc");
-	assert_string_equal(node_id, "node1");
+	assert_true(str_has_prefix(node_id, "node"));
 	r->lines++;
 	snprintf(r->text, sizeof(r->text), "%.*s", (int)l->data.len, l->data.data);
 }
@@ -816,10 +819,65 @@ static void test_logs(void **state)
 	UNTIL(f, a.subscription[0]);
 	agent_log(&a, "three", false);
 	UNTIL(f, left.lines == 1);
+	logbroker_pause(s, true);
+	UNTIL(f, a.sub_paused);
+	logbroker_pause(s, false);
+	UNTIL(f, !a.sub_paused);
 	logbroker_unsubscribe(s);
 	UNTIL(f, a.sub_cancelled);
 	assert_false(left.ended);
 	agent_done(&a);
+}
+
+/* A reader that follows a service: tasks that come later are asked for, a node that is lost is not the end,
+ * the service's removal is. */
+static void test_logs_follow(void **state)
+{
+	struct fixture *f = *state;
+	struct agent a = {.f = NULL}, b = {.f = NULL};
+	struct reader r = {0};
+	struct err e = ERR_INIT;
+	struct log_subscription *s;
+	add_template(f, "t1");
+	add_service(f, "svc", 8080);
+	test_create(&f->c, OBJ(TASK), new_task("x", "node1", "t1", PB__TASK_STATE__E__RUNNING));
+	agent_connect(f, &a, "node1");
+	agent_hello(&a);
+	agent_connect(f, &b, "node2");
+	agent_hello(&b);
+	UNTIL(f, a.started && b.started);
+	struct log_subscribe_opts o = {.service_id = "svc",
+	    .want_stdout = true,
+	    .follow = true,
+	    .tail = -1,
+	    .line = on_line,
+	    .end = on_end,
+	    .data = &r};
+	assert_int_equal(logbroker_subscribe(f->logs, &o, &s, &e), 0);
+	UNTIL(f, a.subscribed == 1);
+	logbroker_pause(s, true);
+	add_task(f, "y", "node2", "t1");
+	UNTIL(f, strmap_has(&b.tasks, "y"));
+	assert_int_equal(b.subscribed, 0); /* it has no log yet */
+	agent_status(&b, 1, "y", 1, PB__TASK_STATE__E__RUNNING, 10);
+	UNTIL(f, b.subscribed == 1 && b.sub_paused); /* paused as the rest is */
+	logbroker_pause(s, false);
+	agent_log(&a, "one", false);
+	agent_log(&b, "two", false);
+	UNTIL(f, r.lines == 2);
+	/* lines under another's subscription are nobody's */
+	memcpy(b.subscription, a.subscription, sizeof(b.subscription));
+	agent_log(&b, "forged", true);
+	agent_done(&a);
+	agent_log(&b, "forged", true);
+	assert_false(r.ended);
+	assert_int_equal(r.lines, 2);
+	agent_done(&b);
+	UNTIL(f, a.closed && b.closed);
+	test_delete(&f->c, OBJ(SERVICE), "svc");
+	WAIT(f, &r.ended);
+	assert_int_equal(r.status, ERR_UNAVAILABLE);
+	assert_int_equal(r.lines, 2);
 }
 
 int main(void)
@@ -834,6 +892,7 @@ int main(void)
 	    T(test_status_races),
 	    T(test_status_not_stored),
 	    T(test_published),
+	    T(test_logs_follow),
 	    T_FAST(test_heartbeats),
 	    T(test_node_changes),
 	    T(test_leadership_lost),
