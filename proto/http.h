@@ -82,7 +82,8 @@ void http_start(struct http_req *r, int status, const char *content_type);
 /* Queues a chunk (copied). Returns the bytes that wait to be sent, so that producers can pause above a bound.
  */
 size_t http_write(struct http_req *r, const void *p, size_t n);
-void http_on_drained(struct http_req *r, void (*fn)(void *data), void *data); /* once, when nothing waits */
+/* Once, when nothing waits; of a hijacked connection too. */
+void http_on_drained(struct http_req *r, void (*fn)(void *data), void *data);
 void http_finish(struct http_req *r);
 
 /* Takes the connection over: answers 101 UPGRADED when the client asked for an upgrade, else 200, with the

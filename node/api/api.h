@@ -64,6 +64,8 @@ int api_version_param(const struct http_req *r, uint64_t *ret, struct err *e);
 int api_int_param(const struct http_req *r, const char *key, int64_t dflt, int64_t *ret, struct err *e);
 /* "unix seconds[.nanos]", RFC 3339 or a duration before now ("10m") -> unix ns; 0 when absent or empty. */
 int api_time_param(struct api *a, const struct http_req *r, const char *key, int64_t *ret_ns, struct err *e);
+/* The same of a text that came from elsewhere; `what` names it in the error. */
+int api_time_value(struct api *a, const char *what, const char *v, int64_t *ret_ns, struct err *e);
 /* The body as JSON. An empty body gives {}. ERR_INVALID when it is no JSON object or the content type is
  * there and is not application/json. New reference. */
 int api_body_json(const struct http_req *r, json_t **ret, struct err *e);

@@ -100,7 +100,11 @@ static int parse_unix(const char *v, int64_t *ret_ns)
 
 int api_time_param(struct api *a, const struct http_req *r, const char *key, int64_t *ret_ns, struct err *e)
 {
-	const char *v = http_query(r, key);
+	return api_time_value(a, key, http_query(r, key), ret_ns, e);
+}
+
+int api_time_value(struct api *a, const char *what, const char *v, int64_t *ret_ns, struct err *e)
+{
 	int64_t d;
 	*ret_ns = 0;
 	if (str_empty(v) || parse_unix(v, ret_ns) == 0 || str_parse_time(v, ret_ns, NULL) == 0)
@@ -110,7 +114,7 @@ int api_time_param(struct api *a, const struct http_req *r, const char *key, int
 		return 0;
 	}
 	return err_set(e, ERR_INVALID,
-	    "invalid value for %s: \"%s\" is neither a unix time, nor RFC 3339, nor a duration", key, v);
+	    "invalid value for %s: \"%s\" is neither a unix time, nor RFC 3339, nor a duration", what, v);
 }
 
 int api_body_json(const struct http_req *r, json_t **ret, struct err *e)
