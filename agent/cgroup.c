@@ -400,7 +400,7 @@ int cgroup_remove(const struct cgroups *g, const char *id, struct err *e)
 		int r = remove_groups(dir, 0);
 		/* Exiting tasks leave a group a moment after their parent was told. */
 		for (unsigned ms = 0; r == -EBUSY && ms < REMOVE_MS; ms += 2) {
-			if (ms % 50 == 48)
+			if (ms % 50 == 0)
 				kill_left(dir);
 			sleep_ms(2);
 			r = remove_groups(dir, 0);

@@ -163,23 +163,38 @@ static inline void te_open_parts(struct te *t)
 	}
 }
 
-static inline void te_init(struct te *t, bool with_net)
+/* Names and directories only. */
+static inline void te_prepare(struct te *t, bool with_net)
 {
 	*t = (struct te){.with_net = with_net};
-	if (getenv("TEST_VERBOSE"))
-		log_set_level(LOG_LEVEL_DEBUG);
-	else
-		log_set_level(LOG_LEVEL_ERROR);
-	uv_loop_init(&t->loop);
+	log_set_level(getenv("TEST_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
 	snprintf(t->data_root, sizeof(t->data_root), "/tmp/shoal-te.XXXXXX");
 	if (!mkdtemp(t->data_root))
 		te_die("mkdtemp", NULL);
 	snprintf(t->exec_root, sizeof(t->exec_root), "%s/run", t->data_root);
 	snprintf(t->cgroup, sizeof(t->cgroup), "shoal-te-%d", (int)getpid());
 	snprintf(t->tag, sizeof(t->tag), "t%d", (int)getpid() % 10000);
+}
+
+/* Opens everything; loads the image the first time. */
+static inline void te_begin(struct te *t)
+{
+	uv_loop_init(&t->loop);
 	te_open_parts(t);
-	te_load_image(t, "busybox");
+	struct image *im;
+	if (images_find(t->images, "busybox:latest", &im, NULL) == 0) {
+		snprintf(t->image_id, sizeof(t->image_id), "%s", im->id);
+		image_unref(im);
+	} else {
+		te_load_image(t, "busybox");
+	}
 	te_open_engine(t);
+}
+
+static inline void te_init(struct te *t, bool with_net)
+{
+	te_prepare(t, with_net);
+	te_begin(t);
 }
 
 static void te_closed(void *data)
