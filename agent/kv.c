@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -23,9 +24,10 @@
 #include "base/str.h"
 #include "base/timer.h"
 
-#define MAP_SIZE   (64u * 1024 * 1024) /* address space, not memory; grown when full */
-#define MAP_MAX    (4ull * 1024 * 1024 * 1024)
-#define MAX_TABLES 16
+#define MAP_SIZE     (64u * 1024 * 1024) /* address space, not memory; grown when full */
+#define MAP_MAX      (4ull * 1024 * 1024 * 1024)
+#define MAX_TABLES   16
+#define LOCK_WAIT_MS 2000
 
 struct table {
 	char name[32];
@@ -189,7 +191,15 @@ int kv_open(uv_loop_t *loop, const char *data_root, struct kv **ret, struct err 
 		r = err_errno(e, errno, "%s", owner);
 		goto fail;
 	}
-	if (flock(kv->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	/* A child of a daemon that was just killed may hold a copy of the descriptor until it has run its
+	 * program. */
+	bool locked = false;
+	for (int i = 0; !locked && i < LOCK_WAIT_MS / 10; i++) {
+		locked = flock(kv->lock_fd, LOCK_EX | LOCK_NB) == 0;
+		if (!locked)
+			nanosleep(&(struct timespec){0, 10 * 1000000}, NULL);
+	}
+	if (!locked) {
 		r = err_set(e, ERR_CONFLICT, "%s is in use by another daemon", data_root);
 		goto fail;
 	}
