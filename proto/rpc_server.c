@@ -9,13 +9,14 @@
 #include "base/str.h"
 #include "proto/rpc_private.h"
 
-#define ANON_IDLE_MS 10000
+#define ANON_IDLE_MS   10000
+#define ANON_CONNS_MAX 1024 /* of LIMIT_RPC_CONNECTIONS: strangers shall not take the places of nodes */
 
 struct rpc_server {
 	uv_loop_t *loop;
 	struct strmap methods;
 	struct rpc_conn *conns;
-	size_t n_conns;
+	size_t n_conns, n_anon;
 	unsigned interval_ms, timeout_ms;
 	bool closing;
 	void (*closed)(void *data);
@@ -90,6 +91,7 @@ static void on_ended(void *owner, struct rpc_conn *c, const struct err *why)
 		s->conns = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
+	s->n_anon -= !c->peer.verified;
 	if (--s->n_conns == 0 && s->closing)
 		finish_close(s);
 }
@@ -116,8 +118,9 @@ struct rpc_conn *rpc_server_attach(
 		c->next->prev = c;
 	s->conns = c;
 	s->n_conns++;
+	s->n_anon += !peer->verified;
 	rpc_conn_open(c, peer);
-	if (s->closing)
+	if (s->closing || s->n_anon > ANON_CONNS_MAX)
 		rpc_conn_close(c, NULL);
 	return c;
 }

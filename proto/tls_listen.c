@@ -11,7 +11,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define BACKLOG 4096
+#define BACKLOG        4096
+#define HANDSHAKES_MAX (LIMIT_RPC_CONNECTIONS / 2) /* who has not shown anything yet gets no more places */
 
 static void maybe_free(struct tls_listener *l)
 {
@@ -50,7 +51,7 @@ static void on_connection(uv_stream_t *s, int status)
 	struct tls_listener *l = CONTAINER_OF(s, struct tls_listener, tcp);
 	if (status < 0 || l->closing)
 		return;
-	if (l->n_conns < LIMIT_RPC_CONNECTIONS) {
+	if (l->n_conns < LIMIT_RPC_CONNECTIONS && l->n_handshakes < HANDSHAKES_MAX) {
 		tls_conn_accept(l, s);
 		return;
 	}

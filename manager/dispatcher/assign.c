@@ -1,4 +1,5 @@
-/* What goes to agents: tasks of their node, the templates that those need, and the table of published ports.
+/* What goes to agents: tasks of their node, the templates, secrets and configs that those need (each once a
+ * session), and the table of published ports.
  *
  * The store's watch only marks: a task for its node's session, a service for the table. The flush, at most
  * one a turn of the loop, looks at what is marked and sends each session one message. So the cost follows the
@@ -120,33 +121,101 @@ void assign_event(struct dispatcher *d, const struct store_event *ev)
 
 /* --- one session's message */
 
-static void forget_template(struct session *s, struct out *o, struct used_template *u)
+/* One of the message's three kinds of shared objects: where they are listed, and where the session remembers.
+ */
+struct shared {
+	obj_kind kind;
+	struct strmap *sent;
+	void *added; /* array of messages, borrowed from the store */
+	size_t *n_added;
+	char ***removed;
+	size_t *n_removed;
+};
+
+static struct shared shared_of(struct session *s, struct out *o, obj_kind kind)
 {
-	if (--u->tasks)
-		return;
-	pb_add_str(&o->m.removed_templates, &o->m.n_removed_templates, u->id);
-	strmap_remove(&s->templates, u->id);
+	Pb__Assignments *m = &o->m;
+	switch (kind) {
+	case OBJ(SECRET):
+		return (struct shared){kind, &s->secrets, &m->secrets, &m->n_secrets, &m->removed_secrets,
+		    &m->n_removed_secrets};
+	case OBJ(CONFIG):
+		return (struct shared){kind, &s->configs, &m->configs, &m->n_configs, &m->removed_configs,
+		    &m->n_removed_configs};
+	default:
+		return (struct shared){kind, &s->templates, &m->templates, &m->n_templates,
+		    &m->removed_templates, &m->n_removed_templates};
+	}
+}
+
+static void used_free(void *data)
+{
+	struct used *u = data;
+	strlist_done(&u->secrets);
+	strlist_done(&u->configs);
 	free(u);
 }
 
-static struct used_template *use_template(struct session *s, struct out *o, const Pb__Template *t)
+static void forget(struct session *s, struct out *o, obj_kind kind, struct used *u)
 {
-	struct used_template *u = strmap_get(&s->templates, t->id);
+	struct shared sh = shared_of(s, o, kind);
+	if (--u->users)
+		return;
+	for (size_t i = 0; i < u->secrets.n; i++)
+		forget(s, o, OBJ(SECRET), strmap_get(&s->secrets, u->secrets.v[i]));
+	for (size_t i = 0; i < u->configs.n; i++)
+		forget(s, o, OBJ(CONFIG), strmap_get(&s->configs, u->configs.v[i]));
+	pb_add_str(sh.removed, sh.n_removed, u->id);
+	strmap_remove(sh.sent, u->id);
+	used_free(u);
+}
+
+static struct used *use(struct session *s, struct out *o, const struct object *obj)
+{
+	struct shared sh = shared_of(s, o, obj->kind);
+	const char *id = obj->head->id;
+	struct used *u = strmap_get(sh.sent, id);
 	if (u) {
-		u->tasks++;
+		u->users++;
 		return u;
 	}
-	size_t n = strlen(t->id) + 1;
+	size_t n = strlen(id) + 1;
 	u = xcalloc(1, sizeof(*u) + n);
-	memcpy(u->id, t->id, n);
-	u->tasks = 1;
-	strmap_put(&s->templates, t->id, u);
-	pb_add_msg(&o->m.templates, &o->m.n_templates, (void *)(uintptr_t)t);
+	memcpy(u->id, id, n);
+	u->users = 1;
+	strmap_put(sh.sent, id, u);
+	pb_add_msg(sh.added, sh.n_added, obj->msg);
 	/* Removed and used again within one message: the agent takes removals last. */
-	for (size_t i = 0; i < o->m.n_removed_templates; i++) {
-		if (strcmp(o->m.removed_templates[i], t->id) == 0) {
-			free(o->m.removed_templates[i]);
-			o->m.removed_templates[i] = o->m.removed_templates[--o->m.n_removed_templates];
+	for (size_t i = 0; i < *sh.n_removed; i++) {
+		if (strcmp((*sh.removed)[i], id) == 0) {
+			free((*sh.removed)[i]);
+			(*sh.removed)[i] = (*sh.removed)[--*sh.n_removed];
+		}
+	}
+	return u;
+}
+
+/* With the template go the secrets and configs that it names, and no others. */
+static struct used *use_template(struct session *s, struct out *o, const struct object *tmpl)
+{
+	const struct store *st = s->d->o.store;
+	const Pb__ContainerSpec *c = tmpl->tmpl->spec->container_spec;
+	struct used *u = use(s, o, tmpl);
+	const struct object *obj;
+	if (u->users > 1 || !c)
+		return u;
+	for (size_t i = 0; i < c->n_secrets; i++) {
+		obj = c->secrets[i]->secret_id ? store_get(st, OBJ(SECRET), c->secrets[i]->secret_id) : NULL;
+		if (obj) {
+			use(s, o, obj);
+			strlist_add(&u->secrets, obj->head->id);
+		}
+	}
+	for (size_t i = 0; i < c->n_configs; i++) {
+		obj = c->configs[i]->config_id ? store_get(st, OBJ(CONFIG), c->configs[i]->config_id) : NULL;
+		if (obj) {
+			use(s, o, obj);
+			strlist_add(&u->configs, obj->head->id);
 		}
 	}
 	return u;
@@ -154,14 +223,14 @@ static struct used_template *use_template(struct session *s, struct out *o, cons
 
 static void put_task(struct session *s, struct out *o, const Pb__Task *t)
 {
-	const Pb__Template *tmpl = store_template(s->d->o.store, t->template_id);
+	const struct object *tmpl = store_get(s->d->o.store, OBJ(TEMPLATE), t->template_id);
 	if (!tmpl)
 		return; /* the brain deletes templates last: such a task is about to go */
-	struct used_template *known = strmap_get(&s->tasks, t->id);
+	struct used *known = strmap_get(&s->tasks, t->id);
 	if (!known || strcmp(known->id, t->template_id) != 0) {
 		strmap_put(&s->tasks, t->id, use_template(s, o, tmpl));
 		if (known)
-			forget_template(s, o, known);
+			forget(s, o, OBJ(TEMPLATE), known);
 	}
 	if (o->m.n_tasks == o->cap) {
 		o->cap = o->cap ? o->cap * 2 : 16;
@@ -187,11 +256,11 @@ static void put_task(struct session *s, struct out *o, const Pb__Task *t)
 
 static void put_gone(struct session *s, struct out *o, const char *task_id)
 {
-	struct used_template *known = strmap_remove(&s->tasks, task_id);
+	struct used *known = strmap_remove(&s->tasks, task_id);
 	if (!known)
 		return;
 	pb_add_str(&o->m.removed_tasks, &o->m.n_removed_tasks, task_id);
-	forget_template(s, o, known);
+	forget(s, o, OBJ(TEMPLATE), known);
 }
 
 static Pb__PublishedService *published_of(const struct dispatcher *d, const Pb__Service *s)
@@ -248,16 +317,22 @@ static void send_out(struct session *s, struct out *o)
 static void out_done(struct out *o)
 {
 	free(o->tasks);
-	free(o->m.templates); /* the templates are the store's */
+	free(o->m.templates); /* the lists; what they name is the store's */
+	free(o->m.secrets);
+	free(o->m.configs);
 	free_strings(o->m.removed_tasks, o->m.n_removed_tasks);
 	free_strings(o->m.removed_templates, o->m.n_removed_templates);
+	free_strings(o->m.removed_secrets, o->m.n_removed_secrets);
+	free_strings(o->m.removed_configs, o->m.n_removed_configs);
 }
 
 static void forget_sent(struct session *s)
 {
 	strmap_done(&s->tasks);
-	strmap_done_free(&s->templates, free);
-	s->tasks = s->templates = (struct strmap)STRMAP_INIT;
+	strmap_done_free(&s->templates, used_free);
+	strmap_done_free(&s->secrets, used_free);
+	strmap_done_free(&s->configs, used_free);
+	s->tasks = s->templates = s->secrets = s->configs = (struct strmap)STRMAP_INIT;
 }
 
 static void flush_session(

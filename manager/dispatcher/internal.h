@@ -23,8 +23,10 @@ struct member {
 	struct timer *grace;
 };
 
-struct used_template {
-	size_t tasks;
+/* What a session was sent and still needs: a template by its tasks, a secret or config by its templates. */
+struct used {
+	size_t users;
+	struct strlist secrets, configs; /* templates: what they name */
 	char id[];
 };
 
@@ -37,11 +39,11 @@ struct session {
 	uint64_t sequence;
 	bool full; /* everything is to be sent */
 	bool node_changed;
-	bool doomed;                 /* to be ended: its reports could not be stored */
-	bool blocked;                /* the agent does not keep up: wait until the stream has drained */
-	struct strmap dirty;         /* task ids to look at */
-	struct strmap tasks;         /* sent: task id -> struct used_template */
-	struct strmap templates;     /* sent: template id -> struct used_template */
+	bool doomed;         /* to be ended: its reports could not be stored */
+	bool blocked;        /* the agent does not keep up: wait until the stream has drained */
+	struct strmap dirty; /* task ids to look at */
+	/* Sent: task id -> the template's struct used; the others id -> struct used. */
+	struct strmap tasks, templates, secrets, configs;
 	struct session *prev, *next; /* of the dispatcher */
 	struct session *prev_dirty, *next_dirty;
 	bool on_dirty;

@@ -41,7 +41,8 @@ struct agent {
 	struct strmap tasks;     /* id -> desired state + 1 */
 	struct strmap templates; /* id -> 1 */
 	struct strmap published; /* service id -> backends + 1 */
-	size_t templates_sent;
+	struct strmap secrets, configs;
+	size_t templates_sent, secrets_sent, configs_sent;
 	char subscription[64];
 	bool sub_cancelled, sub_paused;
 	unsigned subscribed;
@@ -69,6 +70,15 @@ static void take(struct agent *a, const Pb__Assignments *as)
 		strmap_put(&a->templates, as->templates[i]->id, num(1));
 		a->templates_sent++;
 	}
+	for (size_t i = 0; i < as->n_secrets; i++) {
+		assert_string_equal((char *)as->secrets[i]->spec->data.data, "hush");
+		strmap_put(&a->secrets, as->secrets[i]->id, num(1));
+		a->secrets_sent++;
+	}
+	for (size_t i = 0; i < as->n_configs; i++) {
+		strmap_put(&a->configs, as->configs[i]->id, num(1));
+		a->configs_sent++;
+	}
 	for (size_t i = 0; i < as->n_tasks; i++) {
 		assert_true(strmap_has(&a->templates, as->tasks[i]->template_id));
 		strmap_put(&a->tasks, as->tasks[i]->id, num((size_t)as->tasks[i]->desired_state + 1));
@@ -77,6 +87,10 @@ static void take(struct agent *a, const Pb__Assignments *as)
 		strmap_remove(&a->tasks, as->removed_tasks[i]);
 	for (size_t i = 0; i < as->n_removed_templates; i++)
 		strmap_remove(&a->templates, as->removed_templates[i]);
+	for (size_t i = 0; i < as->n_removed_secrets; i++)
+		strmap_remove(&a->secrets, as->removed_secrets[i]);
+	for (size_t i = 0; i < as->n_removed_configs; i++)
+		strmap_remove(&a->configs, as->removed_configs[i]);
 	for (size_t i = 0; i < as->n_published; i++)
 		strmap_put(
 		    &a->published, as->published[i]->service_id, num(as->published[i]->n_backends + 1));
@@ -185,6 +199,8 @@ static void agent_done(struct agent *a)
 	strmap_done(&a->tasks);
 	strmap_done(&a->templates);
 	strmap_done(&a->published);
+	strmap_done(&a->secrets);
+	strmap_done(&a->configs);
 }
 
 /* --- the cluster's objects */
@@ -465,6 +481,78 @@ static void test_assignments(void **state)
 	UNTIL(f, strmap_has(&a.tasks, "w") && strmap_len(&a.tasks) == 1);
 	assert_true(strmap_has(&a.templates, "t1"));
 	assert_int_equal(a.fulls, 1);
+	agent_done(&a);
+}
+
+/* --- secrets and configs go with the templates that name them */
+
+static void add_secret(struct fixture *f, const char *id)
+{
+	Pb__Secret *x = PB_NEW(Pb__Secret, pb__secret);
+	x->id = xstrdup(id);
+	x->spec = PB_NEW(Pb__SecretSpec, pb__secret_spec);
+	x->spec->name = xasprintf("name-%s", id);
+	x->spec->has_data = true;
+	x->spec->data.data = (uint8_t *)xstrdup("hush");
+	x->spec->data.len = 5;
+	test_create(&f->c, OBJ(SECRET), x);
+}
+
+static void add_config(struct fixture *f, const char *id)
+{
+	Pb__Config *x = PB_NEW(Pb__Config, pb__config);
+	x->id = xstrdup(id);
+	x->spec = PB_NEW(Pb__ConfigSpec, pb__config_spec);
+	x->spec->name = xasprintf("name-%s", id);
+	test_create(&f->c, OBJ(CONFIG), x);
+}
+
+static void add_template_with(struct fixture *f, const char *id, const char *secret, const char *config)
+{
+	Pb__Template *t = PB_NEW(Pb__Template, pb__template);
+	t->id = xstrdup(id);
+	t->service_id = xstrdup("svc");
+	t->service_name = xstrdup("web");
+	t->spec = PB_NEW(Pb__TaskSpec, pb__task_spec);
+	t->spec->container_spec = PB_NEW(Pb__ContainerSpec, pb__container_spec);
+	Pb__SecretReference *r = PB_NEW(Pb__SecretReference, pb__secret_reference);
+	r->secret_id = xstrdup(secret);
+	pb_add_msg(&t->spec->container_spec->secrets, &t->spec->container_spec->n_secrets, r);
+	Pb__ConfigReference *c = PB_NEW(Pb__ConfigReference, pb__config_reference);
+	c->config_id = xstrdup(config);
+	pb_add_msg(&t->spec->container_spec->configs, &t->spec->container_spec->n_configs, c);
+	test_create(&f->c, OBJ(TEMPLATE), t);
+}
+
+static void test_secrets(void **state)
+{
+	struct fixture *f = *state;
+	struct agent a = {.f = NULL};
+	add_secret(f, "s1");
+	add_secret(f, "s2");
+	add_config(f, "c1");
+	add_template_with(f, "t1", "s1", "c1");
+	add_template_with(f, "t2", "s1", "gone");
+	add_template_with(f, "t3", "s2", "c1");
+	agent_connect(f, &a, "node1");
+	agent_hello(&a);
+	UNTIL(f, a.fulls == 1);
+	assert_int_equal(a.secrets_sent, 0);
+	add_task(f, "x1", "node1", "t1");
+	add_task(f, "other", "node2", "t3"); /* its secret stays away from here */
+	UNTIL(f, strmap_has(&a.tasks, "x1"));
+	assert_true(strmap_has(&a.secrets, "s1") && strmap_has(&a.configs, "c1"));
+	add_task(f, "x2", "node1", "t2");
+	UNTIL(f, strmap_has(&a.tasks, "x2"));
+	assert_int_equal(a.secrets_sent, 1); /* two templates name it, once is enough */
+	test_delete(&f->c, OBJ(TASK), "x1");
+	UNTIL(f, !strmap_has(&a.tasks, "x1"));
+	assert_true(strmap_has(&a.secrets, "s1"));
+	assert_false(strmap_has(&a.configs, "c1"));
+	test_delete(&f->c, OBJ(TASK), "x2");
+	UNTIL(f, !strmap_has(&a.tasks, "x2"));
+	assert_false(strmap_has(&a.secrets, "s1"));
+	assert_int_equal(a.secrets_sent, 1);
 	agent_done(&a);
 }
 
@@ -889,6 +977,7 @@ int main(void)
 	    T(test_refused),
 	    T(test_assignments),
 	    T(test_statuses),
+	    T(test_secrets),
 	    T(test_status_races),
 	    T(test_status_not_stored),
 	    T(test_published),
