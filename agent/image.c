@@ -586,7 +586,7 @@ static void chain_of(const struct strlist *diff_ids, struct strlist *ret)
 	}
 }
 
-void images_unpin(struct images *im, const struct strlist *diff_ids)
+static void unpin(struct images *im, const struct strlist *diff_ids)
 {
 	CLEANUP_STRLIST struct strlist chain = STRLIST_INIT;
 	chain_of(diff_ids, &chain);
@@ -663,11 +663,18 @@ int images_unpack(
 	return rc;
 }
 
+void images_discard(struct images *im, const struct image_parts *p)
+{
+	/* A store that closes has forgotten which images there are; the next start looks anew. */
+	if (!im->closing && !images_get(im, p->id))
+		remove_files(im, p->id);
+	unpin(im, &p->diff_ids);
+}
+
 int images_commit(struct images *im, struct image_parts *p, const char *digest_ref, struct err *e)
 {
 	if (im->closing) {
-		/* The next start throws the config away, unless the image was there before. */
-		images_unpin(im, &p->diff_ids);
+		images_discard(im, p);
 		return err_set(e, ERR_CANCELLED, "the daemon is stopping");
 	}
 	/* image_of pins for itself; the caller's pins go in any case. */
@@ -678,7 +685,7 @@ int images_commit(struct images *im, struct image_parts *p, const char *digest_r
 		ASSERT(i);
 		put_image(im, i);
 	}
-	images_unpin(im, &p->diff_ids);
+	unpin(im, &p->diff_ids);
 	if (rc == 0 && digest_ref)
 		rc = images_name(im, digest_ref, p->id, e);
 	for (size_t k = 0; rc == 0 && k < p->names.n; k++)

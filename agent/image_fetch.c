@@ -444,7 +444,7 @@ static void on_unpacked(void *data, int rc, const struct err *why)
 	struct pull *p = data;
 	p->job = NULL;
 	if (rc == 0 && p->cancelled)
-		images_unpin(p->im, &p->parts.diff_ids);
+		images_discard(p->im, &p->parts);
 	if (!pull_goes_on(p, rc, why))
 		return;
 	pull_commit(p);

@@ -143,7 +143,7 @@ static void on_done(void *data, int rc, const struct err *why)
 	for (size_t k = 0; k < l->n_unpacked; k++) {
 		struct image_parts *p = &l->archive.images[k];
 		if (rc < 0) {
-			images_unpin(l->im, &p->diff_ids);
+			images_discard(l->im, p);
 			continue;
 		}
 		rc = images_commit(l->im, p, NULL, &e);

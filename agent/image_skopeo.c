@@ -27,7 +27,7 @@
 
 struct skopeo {
 	struct images *im;
-	char *dir, *authfile, *conf;
+	char *dir, *authfile;
 	bool insecure;
 	struct proc *proc;
 	bool killed;
@@ -155,8 +155,11 @@ static int write_mirrors(struct skopeo *s, struct err *e)
 		buf_printf(&b, "[[registry.mirror]]\nlocation = \"%s\"\ninsecure = %s\n", place,
 		    plain || is_insecure(s->im, host) ? "true" : "false");
 	}
-	s->conf = fs_path(s->dir, "registries.conf");
-	return write_private(s->conf, b.data, e);
+	/* Where a user has it; the directory is HOME. The host's own file is not looked at then. */
+	CLEANUP_FREE char *folder = fs_path(s->dir, ".config/containers");
+	CLEANUP_FREE char *path = fs_path(folder, "registries.conf");
+	int rc = fs_mkdir_p(folder, 0700, e);
+	return rc < 0 ? rc : write_private(path, b.data, e);
 }
 
 int skopeo_open(struct images *im, const char *domain, const char *auth, struct skopeo **ret, struct err *e)
@@ -191,7 +194,6 @@ void skopeo_close(struct skopeo *s)
 	images_sweep(im);
 	free(s->dir);
 	free(s->authfile);
-	free(s->conf);
 	free(s);
 	images_release(im);
 }
@@ -278,8 +280,6 @@ int skopeo_run(struct skopeo *s, const struct skopeo_opts *o, struct err *e)
 		add_env(&env, kept[k]);
 	strlist_addf(&env, "HOME=%s", s->dir);
 	strlist_addf(&env, "XDG_RUNTIME_DIR=%s", s->dir);
-	if (s->conf)
-		strlist_addf(&env, "CONTAINERS_REGISTRIES_CONF=%s", s->conf);
 	CLEANUP_FREE char **av = strlist_argv(&argv);
 	CLEANUP_FREE char **ev = strlist_argv(&env);
 	struct proc_opts po = {

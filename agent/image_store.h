@@ -40,7 +40,7 @@ char *images_config_path(const struct images *im, const char *id);
 char *images_manifest_path(const struct images *im, const char *id);
 
 /* On the thread pool: unpacks what is missing and writes config and manifest. On success every chain id is
- * pinned once, for images_commit to take over or images_unpin to give back; on error nothing stays. */
+ * pinned once, for images_commit to take over or images_discard to give back; on error nothing stays. */
 struct images_unpack_progress {
 	const atomic_bool *cancelled;
 	/* status is "Loading", "Already exists" or "Complete"; may be NULL. */
@@ -49,7 +49,8 @@ struct images_unpack_progress {
 };
 int images_unpack(
     struct images *im, const struct image_parts *p, const struct images_unpack_progress *pr, struct err *e);
-void images_unpin(struct images *im, const struct strlist *diff_ids);
+/* Gives up what images_unpack has made, when it will not be committed. On the loop. */
+void images_discard(struct images *im, const struct image_parts *p);
 /* On the loop: makes the image known under its names and `digest_ref` (full form, may be NULL). Takes the
  * pins, also when it fails. */
 int images_commit(struct images *im, struct image_parts *p, const char *digest_ref, struct err *e);

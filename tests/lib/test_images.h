@@ -84,7 +84,7 @@ static inline int store_setup(void **state)
 	strcpy(f->dir, "/tmp/shoal-images-XXXXXX");
 	if (!mkdtemp(f->dir) || uv_loop_init(&f->loop) < 0)
 		return -1;
-	log_set_level(LOG_LEVEL_OFF);
+	log_set_level(getenv("VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_OFF);
 	store_open(f);
 	*state = f;
 	return 0;
@@ -189,6 +189,10 @@ static inline void store_assert_empty(struct store_fix *f)
 	for (int i = 0; i < 500 && !store_is_clean(f); i++) {
 		uv_run(&f->loop, UV_RUN_NOWAIT);
 		usleep(10000);
+	}
+	if (!store_is_clean(f)) {
+		CLEANUP_FREE char *cmd = xasprintf("find %s >&2", f->dir);
+		assert_int_equal(system(cmd), 0);
 	}
 	assert_int_equal(store_count(f, "images/tmp"), 0);
 	assert_int_equal(store_count(f, "images/configs"), 0);
