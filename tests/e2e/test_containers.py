@@ -60,9 +60,15 @@ def test_events(sleeper):
     n = sleeper
     n.docker("kill", n.cid)
     wait_for(lambda: [t for t in n.running("s") if t["ID"] != sleeper.task["ID"]], what="a replacement")
-    out = n.docker("events", "--since", "1h", "--until", "0s", "--format", "{{.Type}} {{.Action}}").splitlines()
-    for e in ("service create", "container create", "container start", "container kill", "container die"):
-        assert e in out, (e, out)
+    want = {"service create", "container create", "container start", "container kill", "container die"}
+
+    def seen():
+        # The client cuts "now" down to whole seconds.
+        out = n.docker("events", "--since", "1h", "--until", "0s", "--format", "{{.Type}} {{.Action}}").splitlines()
+        assert want <= set(out), (want - set(out), out)
+        return True
+
+    wait_for(seen, timeout=10, what="the events")
 
 
 def test_docker_py(sleeper):
