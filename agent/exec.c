@@ -503,9 +503,6 @@ int exec_start(struct engine *g, const char *exec_id, const struct exec_stdio *s
 	s->cols = cols;
 	s->container_conmon = (pid_t)c->rec->conmon_pid;
 	r = fs_mkdir_p(s->bundle, 0700, e);
-	/* Here, not in the worker: the configuration may go with the container. */
-	if (r == 0)
-		r = write_process(s, c->rec->config, e);
 	if (r < 0) {
 		fs_remove_tree(s->bundle, NULL);
 		free(TAKE_PTR(s->bundle));
@@ -520,6 +517,9 @@ int exec_start(struct engine *g, const char *exec_id, const struct exec_stdio *s
 	s->started_data = data;
 	s->state = EXEC_STARTING;
 	s->working = true;
+	/* Here, not in the worker: the configuration may go with the container. What is wrong with it (an unknown
+	 * user) is an end of the session like any other: with an exit code. */
+	write_process(s, c->rec->config, &s->err);
 	g->pending++;
 	loop_work(g->loop, start_work, start_done, s);
 	return 0;

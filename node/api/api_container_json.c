@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "node/api/containers.h"
+#include "node/api/resources.h"
 #include "proto/pb.h"
 
 #define TIME_NEVER "0001-01-01T00:00:00Z"
@@ -164,7 +165,7 @@ static json_t *networks(const Pb__Container *c)
 	json_object_set_new(o, "Aliases", json_null());
 	set_str(o, "MacAddress", n ? n->mac : "");
 	json_object_set_new(o, "DriverOpts", json_null());
-	set_str(o, "NetworkID", container_network_mode(c));
+	set_str(o, "NetworkID", api_network_id(container_network_mode(c)));
 	/* A container has one endpoint, so its id names that too. */
 	set_str(o, "EndpointID", n ? c->id : "");
 	set_str(o, "Gateway", n ? n->gateway : "");

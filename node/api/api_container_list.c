@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/timer.h"
 #include "node/api/containers.h"
+#include "node/api/resources.h"
 
 #define PATTERN_MAX  256
 #define PATTERNS_MAX 64
@@ -247,6 +248,13 @@ static bool match_volume(const struct container_query *q, const Pb__Container *c
 	return false;
 }
 
+static bool match_network(const struct container_query *q, const Pb__Container *c)
+{
+	const char *mode = container_network_mode(c);
+	return api_filters_match(&q->f, "network", mode) ||
+	       api_filters_match(&q->f, "network", api_network_id(mode));
+}
+
 static bool match_ancestor(const struct container_query *q, const Pb__Container *c)
 {
 	return !api_filters_has(&q->f, "ancestor") || strlist_has(&q->ancestors, c->config->image_id) ||
@@ -262,8 +270,7 @@ bool container_query_matches(const struct container_query *q, const Pb__Containe
 	if (q->is_task >= 0 && (q->is_task == 1) != (c->task_id != NULL))
 		return false;
 	return api_filters_match(&q->f, "status", container_state_word(c)) &&
-	       api_filters_match(&q->f, "health", str_or(c->health, "none")) &&
-	       api_filters_match(&q->f, "network", container_network_mode(c)) &&
+	       api_filters_match(&q->f, "health", str_or(c->health, "none")) && match_network(q, c) &&
 	       api_filters_match_labels(&q->f, "label", c->config->labels, c->config->n_labels) &&
 	       any_regex(q->ids, q->n_ids, c->id) && match_name(q, c) && match_ancestor(q, c) &&
 	       match_exited(q, c) && match_volume(q, c) && match_ports(q, "publish", c, true) &&

@@ -57,6 +57,12 @@ static const struct builtin *find(const char *ref)
 	return NULL;
 }
 
+const char *api_network_id(const char *name)
+{
+	const struct builtin *b = find(name);
+	return b ? b->id : "";
+}
+
 static void inspect(void *data, struct http_req *r)
 {
 	const struct builtin *b = find(api_param(r, "id"));

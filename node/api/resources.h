@@ -16,4 +16,7 @@ void api_secrets_register(struct api *a);
 void api_configs_register(struct api *a);
 void api_logs_register(struct api *a);
 
+/* The id of a built-in network, "" when there is none of that name. */
+const char *api_network_id(const char *name);
+
 #endif

@@ -178,11 +178,6 @@ static bool same(const void *a, const void *b)
 	return eq;
 }
 
-bool service_spec_same_tasks(const Pb__ServiceSpec *a, const Pb__ServiceSpec *b)
-{
-	return same(a->task_template, b->task_template) && same(a->endpoint_spec, b->endpoint_spec);
-}
-
 /* --- defaults of replies */
 
 #define DEFAULT(m, f, v)                                                                                     \
@@ -228,4 +223,14 @@ void service_spec_insert_defaults(Pb__ServiceSpec *s)
 		default_update(&s->update_config);
 		default_update(&s->rollback_config);
 	}
+}
+
+/* A client that read with insertDefaults and writes that back (docker-py's scale) has changed nothing. */
+bool service_spec_same_tasks(const Pb__ServiceSpec *a, const Pb__ServiceSpec *b)
+{
+	CLEANUP_PB Pb__ServiceSpec *ca = pb_clone(a);
+	CLEANUP_PB Pb__ServiceSpec *cb = pb_clone(b);
+	service_spec_insert_defaults(ca);
+	service_spec_insert_defaults(cb);
+	return same(ca->task_template, cb->task_template) && same(ca->endpoint_spec, cb->endpoint_spec);
 }

@@ -138,9 +138,10 @@ static void test_exec(void **state)
 	done(&s);
 
 	xc.user = "ghost";
-	assert_int_equal(exec_create(T->g, id, &xc, xid, &e), 0);
-	assert_int_equal(exec_start(T->g, xid, NULL, 0, 0, NULL, NULL, &e), ERR_INVALID);
-	has(e.text, "unable to find user ghost");
+	begin(id, &xc, &s, xid, 0, 0);
+	assert_int_equal(end(&s, xid), 126);
+	has(s.started.err.text, "unable to find user ghost");
+	done(&s);
 	xc.cmd = WORDS("");
 	assert_int_equal(exec_create(T->g, id, &xc, xid, &e), ERR_INVALID);
 	assert_int_equal(exec_inspect(T->g, "nope", &(struct exec_info){0}, &e), ERR_NOT_FOUND);
