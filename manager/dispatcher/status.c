@@ -176,12 +176,14 @@ static void clip(char **s, size_t max)
 }
 
 /* A copy that fits into the log whatever the agent sent; NULL when it makes no sense. */
-static Pb__TaskStatus *checked(const Pb__TaskStatus *st, const char *node_id)
+static Pb__TaskStatus *checked(const Pb__TaskStatus *st, const char *node_id, int64_t now)
 {
 	if (!protobuf_c_enum_descriptor_get_value(&pb__task_state__e__descriptor, (int)st->state))
 		return NULL;
 	Pb__TaskStatus *n = pb_clone(st);
 	pb_set_str(&n->applied_by, node_id);
+	n->has_applied_at = true;
+	n->applied_at = now;
 	if (protobuf_c_message_get_packed_size(&n->base) > STATUS_MAX) {
 		clip(&n->message, 1024);
 		clip(&n->err, 4096);
@@ -202,13 +204,14 @@ void status_take(struct session *s, const Pb__TaskStatusBatch *b)
 	while (*p)       /* a few: agents wait for acknowledgements */
 		p = &(*p)->next;
 	*p = batch;
+	int64_t now = clock_unix_ns(d->o.clock);
 	for (size_t i = 0; i < b->n_updates; i++) {
 		const Pb__TaskStatusUpdate *u = b->updates[i];
 		const struct object *o = store_get(d->o.store, OBJ(TASK), u->task_id);
 		/* A node speaks for its own tasks only. */
 		if (!o || !str_eq(o->task->node_id, s->member->node_id))
 			continue;
-		Pb__TaskStatus *st = checked(u->status, s->member->node_id);
+		Pb__TaskStatus *st = checked(u->status, s->member->node_id, now);
 		if (st)
 			put(d, u->task_id, st, batch);
 	}
@@ -235,7 +238,7 @@ static Pb__Task *merge(const Pb__Task *t, const Pb__TaskStatus *st)
 		pb_free(ports);
 	if (st->state == PB__TASK_STATE__E__RUNNING && !n->has_running_at) {
 		n->has_running_at = true;
-		n->running_at = st->timestamp;
+		n->running_at = st->applied_at;
 	}
 	return n;
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "manager/orchestrator/orchestrator.h"
 #include "node/api/resources.h"
 #include "proto/pb.h"
 
@@ -87,7 +88,9 @@ static bool matches(const struct store *st, const struct query *q, const Pb__Tas
 		return false;
 	if (q->up_to_date) {
 		const struct object *s = t->service_id ? store_get(st, OBJ(SERVICE), t->service_id) : NULL;
-		if (!s || strcmp(s->service->template_id, t->template_id) != 0)
+		const struct object *n = t->node_id ? store_get(st, OBJ(NODE), t->node_id) : NULL;
+		if (!s || !orchestrator_template_current(
+			      tmpl, store_template(st, s->service->template_id), n ? n->node : NULL))
 			return false;
 	}
 	if (!api_filters_match_prefix(&q->f, "id", t->id) ||
