@@ -334,8 +334,9 @@ static inline void fake_expect(
     struct fake *f, const char *method, const char *path, const char *body, int status, const char *needle)
 {
 	struct reply r = fake_call(f, method, path, body);
+	const char *message = json_string_value(json_object_get(r.json, "message"));
 
-	if (r.status != status || (needle && !strstr(r.text, needle)))
+	if (r.status != status || (needle && !strstr(message ? message : r.text, needle)))
 		fail_msg("%s %s: %d %s (wanted %d %s)", method, path, r.status, r.text, status,
 		    needle ? needle : "");
 	if (status >= 400) {
