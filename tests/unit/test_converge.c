@@ -47,6 +47,9 @@ static void randomize(struct chaos *c, Pb__Service *s)
 	u->delay = (int64_t)below(c, 2) * W_SEC;
 	u->has_failure_action = true;
 	u->failure_action = (Pb__UpdateFailureAction__E)below(c, 3);
+	/* Every third seed; there the world does not look for two that run in a slot. */
+	u->has_order = c->w->overlap && below(c, 2) == 0;
+	u->order = u->has_order ? PB__UPDATE_ORDER__E__START_FIRST : PB__UPDATE_ORDER__E__STOP_FIRST;
 	if (below(c, 4) == 0)
 		w_constraint(s, below(c, 2) == 0 ? "node.labels.zone==a" : "node.labels.zone!=a");
 }
@@ -175,6 +178,7 @@ static void one(uint64_t seed)
 {
 	struct chaos c = {.w = w_new(seed)};
 
+	c.w->overlap = seed % 3 == 0;
 	c.w->commit_max = (int64_t)below(&c, 60) * W_MS;
 	c.w->agent_max = (int64_t)(1 + below(&c, 500)) * W_MS;
 	for (int i = 0; i < NODES; i++)
