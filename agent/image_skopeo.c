@@ -239,6 +239,8 @@ static void on_ended(void *data, const struct proc_result *r)
 		err_set(&e, ERR_CANCELLED, "cancelled");
 	else if (r->timed_out)
 		err_set(&e, ERR_TIMEOUT, "the registry did not answer in time");
+	else if (r->exit_code == 127)
+		err_set(&e, ERR_UNAVAILABLE, "registries need skopeo: install the package skopeo");
 	else if (r->exit_code != 0) {
 		CLEANUP_FREE char *text = fatal_text(&r->err);
 		err_set(&e, ERR_INTERNAL, "%s", *text ? text : "skopeo failed without a word");
@@ -264,6 +266,9 @@ int skopeo_run(struct skopeo *s, const struct skopeo_opts *o, struct err *e)
 {
 	ASSERT(!s->proc);
 	CLEANUP_STRLIST struct strlist argv = STRLIST_INIT, env = STRLIST_INIT;
+	/* It must not outlive this process: the next one empties the directory that it writes into. */
+	strlist_add(&argv, "setpriv");
+	strlist_add(&argv, "--pdeathsig=KILL");
 	strlist_add(&argv, "skopeo");
 	strlist_addf(&argv, "--tmpdir=%s", s->dir);
 	if (!fs_exists(POLICY))
@@ -300,7 +305,7 @@ int skopeo_run(struct skopeo *s, const struct skopeo_opts *o, struct err *e)
 	s->killed = false;
 	s->on_line = o->on_line;
 	if (proc_run(s->im->loop, &po, &s->proc, e) < 0)
-		return err_wrap(e, "registries need skopeo (Debian package skopeo)");
+		return err_wrap(e, "cannot start skopeo");
 	return 0;
 }
 
