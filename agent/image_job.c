@@ -3,6 +3,7 @@
  * At most two jobs run at a time, so that they leave threads of the pool to others; the rest wait in line. A
  * job's thread queues progress lines and wakes the loop, which hands them on; when the work returns, what is
  * still queued goes out before `done` is called. Cancelling sets a flag that the work looks at. */
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -66,6 +67,8 @@ static void run(void *data)
 	else
 		j->rc = j->work(j, j->data, &j->err);
 	ASSERT(j->rc == 0 || j->err.code < 0);
+	/* Decompressors take megabytes for a moment; a daemon that idles must not keep them. */
+	malloc_trim(0);
 }
 
 static void finish(void *data)
