@@ -112,12 +112,36 @@ struct http_req {
 	bool hijack_paused, hijack_eof, hijack_eof_told;
 };
 
+static inline uint64_t http_ms_or(unsigned ms, unsigned dflt)
+{
+	return ms ? ms : dflt;
+}
+static inline uint64_t conn_deadline_in(const struct http_req *c, uint64_t ms)
+{
+	return uv_now(c->server->loop) + ms;
+}
+
 /* http.c */
-void conn_kick(struct http_req *c);
-/* Looks at a connection whose response has just been finished. */
-void conn_advance(struct http_req *c);
+struct http_req *conn_new(struct http_server *s);
+void conn_kick(struct http_req *c); /* looks at the connection on the next turn */
 void conn_close(struct http_req *c);
 void conn_read_update(struct http_req *c); /* starts or stops reading as the state wants */
+/* True when the client closed, rather than only shut down its sending side. */
+bool conn_peer_gone(const struct http_req *c);
+/* http_server.c */
+void http_server_maybe_closed(struct http_server *s);
+/* http_parse.c */
+const llhttp_settings_t *http_parser_settings(void);
+/* http_request.c */
+void request_reset(struct http_req *c);
+void conn_feed(struct http_req *c, const char *p, size_t n);
+/* Answers what never reaches the handler, with c->refuse. */
+void request_refuse(struct http_req *c);
+void request_end_body(struct http_req *c, bool aborted);
+/* Gives a streamed body's held bytes, and its end when everything came. */
+void request_resume_body(struct http_req *c);
+/* Looks at a connection whose response has just been finished. */
+void conn_advance(struct http_req *c);
 /* http_query.c */
 int http_url_split(struct http_req *c, struct err *e);
 /* http_reply.c */

@@ -14,9 +14,9 @@
 /* New reference. Absent optional fields are left out, apart from those that the contract wants always
  * (Labels {}, ...). Fields numbered 100 and above never appear. */
 json_t *json_from_msg(const void *msg);
-/* Reads leniently as Go does: keys without regard to case, unknown keys ignored, null is absent. Wrong types, unknown
- * enum words, numbers out of range: ERR_INVALID naming the field's path ("TaskTemplate.ContainerSpec.TTY").
- * *ret is freed with protobuf_c_message_free_unpacked(m, NULL). */
+/* Reads leniently as Go does: keys without regard to case, unknown keys ignored, null is absent. Wrong types,
+ * unknown enum words, numbers out of range: ERR_INVALID naming the field's path
+ * ("TaskTemplate.ContainerSpec.TTY"). *ret is freed with protobuf_c_message_free_unpacked(m, NULL). */
 int json_to_msg(const json_t *j, const ProtobufCMessageDescriptor *d, void *ret_msg, struct err *e);
 /* Parses text: one value, nothing but space after it, depth and size bounded. Empty text gives {}. */
 int json_parse(const char *p, size_t n, json_t **ret, struct err *e);

@@ -123,15 +123,15 @@ static void test_secrets(void **state)
 	fake_expect(f, "POST", "/secrets/create", "{\"Name\":\"s\",\"Driver\":{\"Name\":\"vault\"}}", 501,
 	    "Driver \"vault\"");
 	/* One byte over, and the last that fits. */
-	size_t n = 682667; /* 3 bytes for each 4 of these: 512000 */
-	char *body = xcalloc(1, n + 100);
-	strcpy(body, "{\"Name\":\"big\",\"Data\":\"");
-	size_t at = strlen(body);
-	memset(body + at, 'A', 682668);
-	strcpy(body + at + 682667, "=\"}"); /* 682664 * 3 / 4 + 2 = 512000 */
+	char *fill = xmalloc(682668), *body;
+	memset(fill, 'A', 682667);
+	fill[682667] = '\0';                                           /* 4 of these are 3 bytes */
+	body = xasprintf("{\"Name\":\"big\",\"Data\":\"%s=\"}", fill); /* 512000 bytes */
 	fake_expect(f, "POST", "/secrets/create", body, 400, "less than 512000 bytes");
-	strcpy(body + at + 682666, "==\"}");
+	free(body);
+	body = xasprintf("{\"Name\":\"big\",\"Data\":\"%s==\"}", fill + 1); /* 511999 */
 	fake_expect(f, "POST", "/secrets/create", body, 201, NULL);
+	free(fill);
 	free(body);
 	fake_expect(f, "DELETE", "/secrets/big", NULL, 204, NULL);
 	free(id);

@@ -282,7 +282,7 @@ static int dial(void)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct timeval tv = {10, 0};
 
-	strcpy(a.sun_path, T.path);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", T.path);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	return fd;
@@ -678,7 +678,7 @@ static void test_sockets(void **state)
 	char path[80];
 	snprintf(path, sizeof(path), "%s.old", T.path);
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	strcpy(a.sun_path, path);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%.100s", path);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	close(fd);
