@@ -152,7 +152,6 @@ static void engine_free(struct engine *g)
 	free(g->execs_dir);
 	free(g->conmon_path);
 	free(g->init_path);
-	free(g->default_seccomp_bpf);
 	free(g);
 }
 
@@ -171,16 +170,6 @@ static int make_dirs(struct engine *g, struct err *e)
 	if (r == 0)
 		r = fs_mkdir_p(g->execs_dir, 0700, e);
 	return r;
-}
-
-/* crun compiles the filter at each start unless it gets it compiled. */
-static void compile_seccomp(struct engine *g)
-{
-	if (g->runtime.kind != RUNTIME_CRUN)
-		return;
-	json_t *s = oci_seccomp_default(oci_caps_default());
-	g->default_seccomp_bpf = oci_seccomp_compile(s);
-	json_decref(s);
 }
 
 int engine_open(uv_loop_t *loop, const struct engine_opts *o, struct engine **ret, struct err *e)
@@ -211,10 +200,8 @@ int engine_open(uv_loop_t *loop, const struct engine_opts *o, struct engine **re
 		r = cgroups_open(str_or(o->cgroup_parent, "shoal"), &g->cgroups, e);
 	if (r == 0)
 		r = runtime_probe(o->runtime, g->exec_root, g->cgroups, &g->runtime, e);
-	if (r == 0) {
-		compile_seccomp(g);
+	if (r == 0)
 		r = engine_restore(g, e);
-	}
 	if (r < 0) {
 		engine_free(g);
 		return r;

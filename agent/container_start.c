@@ -129,23 +129,6 @@ static int resolve_user(const struct start_job *j, const char *dir, struct oci_u
 	return oci_user_resolve(c->user, c->groups, c->n_groups, passwd, group, u, e);
 }
 
-/* crun takes the compiled filter from an annotation and skips the profile, which is left out then. */
-static void use_compiled_seccomp(const struct engine *g, json_t *spec)
-{
-	json_t *linux_ = json_object_get(spec, "linux"), *seccomp = json_object_get(linux_, "seccomp");
-	if (g->runtime.kind != RUNTIME_CRUN || !seccomp)
-		return;
-	json_t *dfl = oci_seccomp_default(oci_caps_default());
-	bool is_default = json_equal(seccomp, dfl);
-	json_decref(dfl);
-	CLEANUP_FREE char *own = is_default ? NULL : oci_seccomp_compile(seccomp);
-	const char *bpf = is_default ? g->default_seccomp_bpf : own;
-	if (!bpf)
-		return;
-	json_object_set_new(spec, "annotations", json_pack("{s:s}", "run.oci.seccomp_bpf_data", bpf));
-	json_object_del(linux_, "seccomp");
-}
-
 static int write_config(
     const struct start_job *j, const char *dir, const char *bundle, const char *rootfs, struct err *e)
 {
@@ -165,7 +148,7 @@ static int write_config(
 	    .init = g->init_path,
 	    .cgroup2 = cgroups_mode(g->cgroups) == CGROUP_V2,
 	    .swap_limit = cgroups_swap_limit(g->cgroups),
-	    .crun = g->runtime.kind == RUNTIME_CRUN};
+	    .default_bpf = g->runtime.seccomp_bpf};
 	int r = oci_mounts_check(rec->config, e); /* sources may have gone since */
 	if (r == 0)
 		r = resolve_user(j, dir, &u, e);
@@ -174,7 +157,6 @@ static int write_config(
 	oci_user_done(&u);
 	if (r < 0)
 		return r;
-	use_compiled_seccomp(g, spec);
 	CLEANUP_FREE char *text = oci_spec_text(spec);
 	json_decref(spec);
 	return write_file(bundle, "config.json", 0600, text, e);

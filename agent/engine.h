@@ -101,7 +101,6 @@ struct engine {
 	struct fd_watch *log_watch;   /* inotify, made when a container wants rotation */
 	struct u64map log_rotators;   /* by watch descriptor */
 	struct log_reader *readers;
-	char *default_seccomp_bpf; /* for crun */
 	/* Starts under way and queued. */
 	unsigned n_starting, max_starting;
 	struct start_job *queue, **queue_tail;

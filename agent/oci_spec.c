@@ -535,18 +535,39 @@ static json_t *linux_json(const Pb__ContainerConfig *c, const struct oci_host *h
 	return l;
 }
 
+/* linux.seccomp, or for crun its compiled form in *ret_bpf: making the profile and compiling it anew costs
+ * more than all the rest of a start. */
+static int seccomp_for(const Pb__ContainerConfig *c, uint64_t caps, const struct oci_host *h, json_t **ret,
+    char **ret_bpf, struct err *e)
+{
+	*ret = NULL;
+	*ret_bpf = NULL;
+	if (h->default_bpf && str_eq(str_or(c->seccomp_mode, "default"), "default") &&
+	    caps == oci_caps_default()) {
+		*ret_bpf = xstrdup(h->default_bpf);
+		return 0;
+	}
+	int r = seccomp_of(c, caps, ret, e);
+	if (r == 0 && *ret && h->default_bpf && (*ret_bpf = oci_seccomp_compile(*ret))) {
+		json_decref(*ret);
+		*ret = NULL;
+	}
+	return r;
+}
+
 int oci_spec_build(const Pb__ContainerConfig *c, const struct oci_user *u, const struct oci_host *h,
     json_t **ret, struct err *e)
 {
 	uint64_t caps;
 	json_t *seccomp = NULL;
+	CLEANUP_FREE char *bpf = NULL;
 	if (c->init && !h->init)
 		return err_set(e, ERR_PRECONDITION,
 		    "the service wants an init process, but this node has none: install the package "
 		    "\"tini\"");
 	int r = container_caps(c, &caps, e);
 	if (r == 0)
-		r = seccomp_of(c, caps, &seccomp, e);
+		r = seccomp_for(c, caps, h, &seccomp, &bpf, e);
 	if (r < 0)
 		return r;
 
@@ -560,6 +581,8 @@ int oci_spec_build(const Pb__ContainerConfig *c, const struct oci_user *u, const
 	json_decref(seccomp);
 	if (!spec)
 		return err_set(e, ERR_INVALID, "container %.12s: a name or path is not valid UTF-8", h->id);
+	if (bpf)
+		json_object_set_new(spec, "annotations", json_pack("{s:s}", "run.oci.seccomp_bpf_data", bpf));
 	*ret = spec;
 	return 0;
 }

@@ -65,7 +65,9 @@ struct oci_host {
 	const char *init;                           /* static init on the host, when config->init */
 	bool cgroup2;                               /* pure v2: private cgroup namespace */
 	bool swap_limit;                            /* memory+swap can be limited */
-	bool crun;                                  /* may use crun's annotations */
+	/* crun takes a compiled filter as an annotation instead of a profile: NULL, or the default profile's
+	 * for the default capabilities (oci_seccomp_compile). */
+	const char *default_bpf;
 };
 /* What can be refused before anything is made: limits, ulimits, sysctls, capabilities, seccomp profile,
  * mounts, signal, command. Texts name the field and the fix. */

@@ -21,9 +21,10 @@ struct runtime {
 	enum runtime_kind kind;
 	/* Hybrid hosts: crun only works where it does not see the v2 tree. */
 	bool hide_unified;
-	char *root;       /* --root: state of containers, <exec_root>/runtime */
-	char *exec_mount; /* mount point that exec_root is on */
-	double probe_ms;
+	char *seccomp_bpf; /* crun: the default profile, compiled; else NULL */
+	char *root;        /* --root: state of containers, <exec_root>/runtime */
+	char *exec_mount;  /* mount point that exec_root is on */
+	double probe_ms;   /* processor time of a creation */
 };
 
 /* Tries the candidates (wanted: only that one, a name or a path) with a container that is created and not

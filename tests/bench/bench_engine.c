@@ -1,7 +1,7 @@
 /* The container engine alone: how long it takes to create and start containers, all at once and one by one,
  * and what each costs.
  *
- *   bench_engine [containers] [net|nonet]
+ *   bench_engine [containers] [net|nonet] [rounds]
  *
  * Prints seconds, milliseconds a container, the engine's memory and conmon's. Needs root. */
 #include "test_engine.h"
@@ -72,6 +72,7 @@ static void check(const struct one *o)
 int main(int argc, char **argv)
 {
 	unsigned n = argc > 1 ? (unsigned)atoi(argv[1]) : 50;
+	int rounds = argc > 3 ? atoi(argv[3]) : 3;
 	bool net = argc < 3 || strcmp(argv[2], "nonet") != 0;
 	te_init(T, net);
 	log_set_level(LOG_LEVEL_WARN);
@@ -91,7 +92,7 @@ int main(int argc, char **argv)
 	printf("one at a time: %.1f ms each (best %.1f)\n", sum * 100, best * 1000);
 	te_remove_all(T);
 
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < rounds; round++) {
 		struct one *all = xcalloc(n, sizeof(*all));
 		double t0 = now();
 		for (unsigned i = 0; i < n; i++)
@@ -111,6 +112,9 @@ int main(int argc, char **argv)
 		printf("%u removed in %.3f s\n", n, now() - t0);
 		free(all);
 	}
+	CLEANUP_FREE char *db = fs_path(T->data_root, "agent.db");
+	struct stat st;
+	printf("database %lld KiB\n", stat(db, &st) == 0 ? (long long)st.st_size / 1024 : -1);
 	te_done(T);
 	return 0;
 }

@@ -171,7 +171,11 @@ static inline void te_prepare(struct te *t, bool with_net)
 	snprintf(t->data_root, sizeof(t->data_root), "/tmp/shoal-te.XXXXXX");
 	if (!mkdtemp(t->data_root))
 		te_die("mkdtemp", NULL);
-	snprintf(t->exec_root, sizeof(t->exec_root), "%s/run", t->data_root);
+	const char *run = getenv("TEST_EXEC_DIR");
+	if (run)
+		snprintf(t->exec_root, sizeof(t->exec_root), "%s/shoal-te-%d", run, (int)getpid());
+	else
+		snprintf(t->exec_root, sizeof(t->exec_root), "%s/run", t->data_root);
 	snprintf(t->cgroup, sizeof(t->cgroup), "shoal-te-%d", (int)getpid());
 	snprintf(t->tag, sizeof(t->tag), "t%d", (int)getpid() % 10000);
 }
@@ -258,7 +262,7 @@ static inline void te_done(struct te *t)
 		cgroups_remove_base(cg);
 		cgroups_free(cg);
 	}
-	if (fs_remove_tree(t->data_root, &e) < 0)
+	if (fs_remove_tree(t->exec_root, &e) < 0 || fs_remove_tree(t->data_root, &e) < 0)
 		te_die("removing the directories", &e);
 }
 
