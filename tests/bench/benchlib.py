@@ -16,7 +16,7 @@ class Docker(Node):
 
     def argv(self):
         return [DOCKERD, "--data-root", self.data_root, "--exec-root", self.exec_root, "-H", "unix://" + self.socket,
-                "--pidfile", os.path.join(self.host.dir, "dockerd.pid"), "--bridge", "none"]
+                "--pidfile", os.path.join(self.host.dir, "dockerd.pid")]
 
     def start(self, wait=True):
         # Swarm looks for each image at its registry first: let that fail at once, not by a time-out.
