@@ -4,6 +4,7 @@
  * Follows Docker: Command replaces the image's entrypoint and drops its Cmd; Args replace Cmd; Env is the
  * image's, overridden key by key. */
 #include "agent/agent_private.h"
+#include "agent/task_template.h"
 
 #include <string.h>
 
@@ -66,7 +67,25 @@ static void set_env(Pb__ContainerConfig *c, const char *entry)
 		pb_add_str(&c->env, &c->n_env, entry);
 }
 
-static void make_env(Pb__ContainerConfig *c, const struct task_config_in *in, const json_t *image)
+/* Templates stand in values, not in names. */
+static int set_env_expanded(Pb__ContainerConfig *c, const char *entry, json_t *context, struct err *e)
+{
+	const char *eq = strchr(entry, '=');
+	if (!eq || !strstr(eq, "{{")) {
+		set_env(c, entry);
+		return 0;
+	}
+	CLEANUP_FREE char *value = NULL, *whole = NULL;
+	int rc = task_template_expand("Env", eq + 1, context, &value, e);
+	if (rc != 0)
+		return rc;
+	whole = xasprintf("%.*s=%s", (int)(eq - entry), entry, value);
+	set_env(c, whole);
+	return 0;
+}
+
+static int make_env(Pb__ContainerConfig *c, const struct task_config_in *in, const json_t *image,
+    json_t *context, struct err *e)
 {
 	const Pb__ContainerSpec *s = in->tmpl->spec->container_spec;
 	set_env(c, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -79,20 +98,24 @@ static void make_env(Pb__ContainerConfig *c, const struct task_config_in *in, co
 	json_t *v;
 	json_array_foreach(json_get(image, "Env"), i, v) if (json_is_string(v))
 	    set_env(c, json_string_value(v));
-	for (i = 0; i < s->n_env; i++)
-		set_env(c, s->env[i]);
+	for (i = 0; i < s->n_env; i++) {
+		int rc = set_env_expanded(c, s->env[i], context, e);
+		if (rc != 0)
+			return rc;
+	}
 	for (i = 0; i < in->task->n_generic_resources; i++) {
 		const Pb__GenericResource *g = in->task->generic_resources[i];
-		CLEANUP_FREE char *e = NULL;
+		CLEANUP_FREE char *r = NULL;
 		if (g->named_resource_spec)
-			e = xasprintf("DOCKER_RESOURCE_%s=%s", g->named_resource_spec->kind,
+			r = xasprintf("DOCKER_RESOURCE_%s=%s", g->named_resource_spec->kind,
 			    g->named_resource_spec->value);
 		else if (g->discrete_resource_spec)
-			e = xasprintf("DOCKER_RESOURCE_%s=%lld", g->discrete_resource_spec->kind,
+			r = xasprintf("DOCKER_RESOURCE_%s=%lld", g->discrete_resource_spec->kind,
 			    (long long)g->discrete_resource_spec->value);
-		if (e)
-			set_env(c, e);
+		if (r)
+			set_env(c, r);
 	}
+	return 0;
 }
 
 static void make_command(Pb__ContainerConfig *c, const Pb__ContainerSpec *s, const json_t *image)
@@ -129,7 +152,7 @@ static void make_labels(Pb__ContainerConfig *c, const struct task_config_in *in,
 		add_kv(&c->labels, &c->n_labels, system[i][0], system[i][1]);
 }
 
-static int make_mounts(Pb__ContainerConfig *c, const Pb__ContainerSpec *s, struct err *e)
+static int make_mounts(Pb__ContainerConfig *c, const Pb__ContainerSpec *s, json_t *context, struct err *e)
 {
 	for (size_t i = 0; i < s->n_mounts; i++) {
 		const Pb__Mount *m = s->mounts[i];
@@ -139,8 +162,13 @@ static int make_mounts(Pb__ContainerConfig *c, const Pb__ContainerSpec *s, struc
 		Pb__ContainerMount *o = PB_NEW(Pb__ContainerMount, pb__container_mount);
 		pb_add_msg(&c->mounts, &c->n_mounts, o);
 		o->type = xstrdup(m->type);
-		o->source = xstrdup(m->source);
-		o->target = xstrdup(str_or(m->target, ""));
+		int rc =
+		    m->source ? task_template_expand("Mounts.Source", m->source, context, &o->source, e) : 0;
+		if (rc == 0)
+			rc = task_template_expand(
+			    "Mounts.Target", str_or(m->target, ""), context, &o->target, e);
+		if (rc != 0)
+			return rc;
 		o->has_read_only = true;
 		o->read_only = m->has_read_only && m->read_only;
 		if (m->bind_options) {
@@ -261,6 +289,41 @@ static void make_rest(Pb__ContainerConfig *c, const struct task_config_in *in)
 	}
 }
 
+static json_t *make_context(const struct task_config_in *in, const char *name)
+{
+	char slot[24];
+	const Pb__Platform *p = in->node ? in->node->platform : NULL;
+	snprintf(slot, sizeof(slot), "%llu", (unsigned long long)in->task->slot);
+	const struct task_template_values v = {
+	    .service_id = in->task->service_id,
+	    .service_name = in->task->service_name,
+	    .service_labels = in->tmpl->service_labels,
+	    .n_service_labels = in->tmpl->n_service_labels,
+	    .node_id = in->node_id,
+	    .hostname = in->node ? in->node->hostname : NULL,
+	    .os = p ? p->os : NULL,
+	    .arch = p ? p->architecture : NULL,
+	    .task_id = in->task->id,
+	    .task_name = name,
+	    .slot = in->task->slot ? slot : in->node_id,
+	};
+	return task_template_context(&v);
+}
+
+static int fill(Pb__ContainerConfig *c, const struct task_config_in *in, const json_t *image, json_t *context,
+    struct err *e)
+{
+	const Pb__ContainerSpec *s = in->tmpl->spec->container_spec;
+	int rc = str_empty(s->hostname)
+		     ? 0
+		     : task_template_expand("Hostname", s->hostname, context, &c->hostname, e);
+	if (rc == 0)
+		rc = make_env(c, in, image, context, e);
+	if (rc == 0)
+		rc = make_mounts(c, s, context, e);
+	return rc;
+}
+
 int task_config_make(const struct task_config_in *in, Pb__ContainerConfig **ret, struct err *e)
 {
 	const Pb__ContainerSpec *s = in->tmpl->spec->container_spec;
@@ -271,21 +334,22 @@ int task_config_make(const struct task_config_in *in, Pb__ContainerConfig **ret,
 	c->image_id = xstrdup(in->image->id);
 	c->has_tty = s->has_tty;
 	c->tty = s->tty;
-	c->hostname = str_empty(s->hostname) ? NULL : xstrdup(s->hostname);
 	const json_t *v = json_get(image, "User");
 	c->user = xstrdup(str_empty(s->user) ? json_string_value(v) : s->user);
 	v = json_get(image, "WorkingDir");
 	c->working_dir = xstrdup(str_empty(s->dir) ? str_or(json_string_value(v), "/") : s->dir);
 	v = json_get(image, "StopSignal");
 	c->stop_signal = xstrdup(str_empty(s->stop_signal) ? json_string_value(v) : s->stop_signal);
-	make_env(c, in, image);
+	json_t *context = make_context(in, c->name);
+	int rc = fill(c, in, image, context, e);
+	json_decref(context);
+	if (rc != 0)
+		return rc;
 	make_command(c, s, image);
 	if (c->n_entrypoint + c->n_cmd == 0)
 		return err_set(e, ERR_INVALID,
 		    "No command specified: neither the service nor image %s names one", s->image);
 	make_labels(c, in, image);
-	if (make_mounts(c, s, e) != 0)
-		return e ? e->code : ERR_INVALID;
 	c->healthcheck = make_health(s->healthcheck, image);
 	make_rest(c, in);
 	*ret = TAKE_PTR(c);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/image.h"
+#include "agent/task_template.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "manager/allocator/allocator.h"
@@ -265,6 +266,8 @@ static int check_container(const Pb__ContainerSpec *c, struct err *e)
 			    "not be over the hard one",
 			    str_or(c->ulimits[i]->name, ""));
 	int rc = check_env(c, e);
+	if (rc == 0)
+		rc = task_template_check(c, e);
 	if (rc == 0)
 		rc = check_signal(c->stop_signal, e);
 	if (rc == 0)

@@ -128,3 +128,16 @@ def test_health_check_gates_running(manager):
     wait_for(lambda: "Starting" in manager.docker("service", "ps", "slow"), what="a task that starts")
     manager.wait_running("slow", 1)
     assert "(healthy)" in manager.docker("ps")
+
+
+def test_templates(manager):
+    manager.load("busybox")
+    bad = manager.docker("service", "create", "--name", "bad", "--detach", "--env", "A={{.Nope}}", "busybox:latest", check=False)
+    assert bad.returncode == 1 and "Nope" in bad.stderr
+    manager.docker("service", "create", "--name", "t", "--detach", "--hostname", "{{.Service.Name}}-{{.Task.Slot}}", "--label", "a=b",
+                   "--env", "N={{.Node.Hostname}}", "--env", 'L={{index .Service.Labels "a"}}', "busybox:latest", "sh", "-c",
+                   "hostname; echo $N $L; exec sleep 1000")
+    (task,) = manager.wait_running("t", 1)
+    node = manager.api("GET", "/nodes")[1][0]["Description"]["Hostname"]
+    wait_for(lambda: manager.docker("service", "logs", "--raw", "t").splitlines() == ["t-1", node + " b"], what="the expanded values")
+    assert task["Spec"]["ContainerSpec"]["Hostname"] == "{{.Service.Name}}-{{.Task.Slot}}"
