@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/str.h"
 
 static void fill_system(void *data, void *out, size_t n)
@@ -72,6 +73,30 @@ struct rng rng_from_seed(struct rng_seeded *state, uint64_t seed)
 		state->s[i] = z ^ (z >> 31);
 	}
 	return (struct rng){.fill = fill_seeded, .data = state};
+}
+
+static void buffered_fill(void *data, void *out, size_t n)
+{
+	struct rng_buffered *b = data;
+
+	if (n > sizeof(b->bytes)) {
+		b->source.fill(b->source.data, out, n);
+		return;
+	}
+	if (n > b->left) {
+		b->source.fill(b->source.data, b->bytes, sizeof(b->bytes));
+		b->left = sizeof(b->bytes);
+	}
+	b->left -= n;
+	memcpy(out, b->bytes + b->left, n);
+	mem_wipe(b->bytes + b->left, n);
+}
+
+struct rng rng_buffer(struct rng_buffered *state, struct rng source)
+{
+	state->source = source;
+	state->left = 0;
+	return (struct rng){buffered_fill, state};
 }
 
 uint64_t rng_u64(struct rng r)

@@ -17,6 +17,13 @@ struct rng_seeded {
 	uint64_t s[4];
 };
 struct rng rng_from_seed(struct rng_seeded *state, uint64_t seed);
+/* The same source asked for a kilobyte at a time: for ids, many a second. *state is owned by the caller. */
+struct rng_buffered {
+	struct rng source;
+	size_t left;
+	uint8_t bytes[1024];
+};
+struct rng rng_buffer(struct rng_buffered *state, struct rng source);
 uint64_t rng_u64(struct rng r);
 uint64_t rng_below(struct rng r, uint64_t bound); /* uniform in [0, bound); bound > 0 */
 

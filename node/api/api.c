@@ -28,6 +28,7 @@ struct api {
 	size_t n, cap;
 	void **owned;
 	size_t n_owned;
+	struct rng_buffered rng;
 };
 
 static struct match *match_of(const struct http_req *r)
@@ -151,6 +152,7 @@ struct api *api_new(const struct api_deps *deps)
 	struct api *a = NEW(struct api);
 	_Static_assert(sizeof(struct match) <= HTTP_SCRATCH, "a match fits into a request's scratch memory");
 	a->deps = *deps;
+	a->deps.rng = rng_buffer(&a->rng, deps->rng);
 	api_system_register(a);
 	api_events_register(a);
 	api_swarm_register(a);

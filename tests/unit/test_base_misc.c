@@ -170,6 +170,18 @@ static void test_rng(void **state)
 		assert_int_equal(rng_below(a, 1), 0);
 		assert_true(rng_below(a, UINT64_MAX) < UINT64_MAX);
 	}
+	/* Buffered: bytes differ from call to call, across refills, and for more than the buffer holds. */
+	struct rng_buffered buffered;
+	struct rng d = rng_buffer(&buffered, rng_from_seed(&sb, 8));
+	uint64_t last = 0;
+	for (int i = 0; i < 1000; i++) {
+		uint64_t v = rng_u64(d);
+		assert_true(v != last);
+		last = v;
+	}
+	uint8_t large[3000] = {0};
+	d.fill(d.data, large, sizeof(large));
+	assert_true(large[2998] || large[2999] || large[2997]);
 	struct clock c = clock_system();
 	int64_t before = clock_mono_ns(c);
 	assert_true(clock_mono_ns(c) >= before);
