@@ -301,17 +301,22 @@ int images_lookup(
 		*ret = i;
 		return 0;
 	}
-	if (ambiguous)
-		return err_set(e, ERR_NOT_FOUND, "No such image: %s (the prefix fits several)", ref);
+	if (ambiguous) {
+		err_set(e, ERR_NOT_FOUND, "No such image: %s (the prefix fits several)", ref);
+		return ERR_NOT_FOUND;
+	}
 	if (!is_ref && why.code && !str_has_prefix(ref, "sha256:") &&
-	    strspn(ref, "0123456789abcdef") != strlen(ref))
-		return err_copy(e, &why);
+	    strspn(ref, "0123456789abcdef") != strlen(ref)) {
+		err_copy(e, &why);
+		return ERR_INVALID;
+	}
 	CLEANUP_FREE char *shown = NULL;
 	if (is_ref && !strchr(ref, '@') && image_ref_parse(ref, &r, NULL) == 0) {
 		shown = image_ref_familiar(&r);
 		image_ref_done(&r);
 	}
-	return err_set(e, ERR_NOT_FOUND, "No such image: %s", shown ? shown : ref);
+	err_set(e, ERR_NOT_FOUND, "No such image: %s", shown ? shown : ref);
+	return ERR_NOT_FOUND;
 }
 
 int images_find(struct images *im, const char *ref, struct image **ret, struct err *e)

@@ -122,9 +122,9 @@ int layers_open(const char *data_root, struct layers **ret, struct err *e)
 	ls->dir = fs_path(data_root, "layers");
 	int rc = fs_mkdir_p(ls->dir, 0700, e);
 	DIR *d = rc == 0 ? opendir(ls->dir) : NULL;
-	if (rc == 0 && !d)
-		rc = err_errno(e, errno, "cannot open %s", ls->dir);
-	if (rc < 0) {
+	if (!d) {
+		if (rc == 0)
+			rc = err_errno(e, errno, "cannot open %s", ls->dir);
 		layers_free(ls);
 		return rc;
 	}

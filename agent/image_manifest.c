@@ -32,10 +32,41 @@ void image_parts_done(struct image_parts *p)
 	p->blobs = NULL;
 }
 
-static bool optional_object(const json_t *o, const char *key)
+enum kind { TEXT, TEXTS, MAP, TEXT_MAP };
+
+static bool is_kind(const json_t *v, enum kind kind)
 {
-	const json_t *v = json_object_get(o, key);
-	return !v || json_is_null(v) || json_is_object(v);
+	if (!v || json_is_null(v))
+		return true;
+	bool ok = kind == TEXT ? json_is_string(v) : kind == TEXTS ? json_is_array(v) : json_is_object(v);
+	for (size_t i = 0; ok && kind == TEXTS && i < json_array_size(v); i++)
+		ok = json_is_string(json_array_get(v, i));
+	void *at = kind == TEXT_MAP ? json_object_iter((json_t *)v) : NULL;
+	for (; ok && at; at = json_object_iter_next((json_t *)v, at))
+		ok = json_is_string(json_object_iter_value(at));
+	return ok;
+}
+
+/* What others read of a config, and show to clients that are as strict as Go, has the types that they expect.
+ */
+static int check_types(const json_t *image, const char *what, struct err *e)
+{
+	static const struct {
+		const char *key;
+		enum kind kind;
+	} outer[] = {{"architecture", TEXT}, {"os", TEXT}, {"variant", TEXT}, {"created", TEXT},
+	    {"author", TEXT}, {"config", MAP}},
+	  inner[] = {{"User", TEXT}, {"WorkingDir", TEXT}, {"StopSignal", TEXT}, {"Hostname", TEXT},
+	      {"Env", TEXTS}, {"Cmd", TEXTS}, {"Entrypoint", TEXTS}, {"OnBuild", TEXTS}, {"Shell", TEXTS},
+	      {"Labels", TEXT_MAP}, {"Volumes", MAP}, {"ExposedPorts", MAP}, {"Healthcheck", MAP}};
+	for (size_t i = 0; i < ARRAY_LEN(outer); i++)
+		if (!is_kind(json_object_get(image, outer[i].key), outer[i].kind))
+			return err_set(e, ERR_CORRUPT, "%s: \"%s\" is of the wrong type", what, outer[i].key);
+	const json_t *config = json_object_get(image, "config");
+	for (size_t i = 0; i < ARRAY_LEN(inner); i++)
+		if (!is_kind(json_object_get(config, inner[i].key), inner[i].kind))
+			return err_set(e, ERR_CORRUPT, "%s: \"%s\" is of the wrong type", what, inner[i].key);
+	return 0;
 }
 
 int image_parts_set_config(struct image_parts *p, struct buf *bytes, const char *what, struct err *e)
@@ -46,9 +77,10 @@ int image_parts_set_config(struct image_parts *p, struct buf *bytes, const char 
 		return rc;
 	const json_t *rootfs = json_object_get(j, "rootfs");
 	const json_t *diffs = json_object_get(rootfs, "diff_ids");
-	if (!json_is_object(j) || !json_is_object(rootfs) || (diffs && !json_is_array(diffs)) ||
-	    !optional_object(j, "config"))
+	if (!json_is_object(j) || !json_is_object(rootfs) || (diffs && !json_is_array(diffs)))
 		rc = err_set(e, ERR_CORRUPT, "%s is not the config of a container image", what);
+	else if (check_types(j, what, e) < 0)
+		rc = ERR_CORRUPT;
 	else if (json_array_size(diffs) > IMAGE_MAX_LAYERS)
 		rc = err_set(e, ERR_TOO_LARGE, "%s has %zu layers; at most %d are possible", what,
 		    json_array_size(diffs), IMAGE_MAX_LAYERS);

@@ -228,9 +228,8 @@ static json_t *full_config(const json_t *config)
 	    0, "Tty", 0, "OpenStdin", 0, "StdinOnce", 0, "Env", "Cmd", "Image", "", "Volumes", "WorkingDir",
 	    "", "Entrypoint", "OnBuild", "Labels");
 	ASSERT(o);
-	const char *key;
-	json_t *v;
-	json_object_foreach((json_t *)config, key, v) json_object_set(o, key, v);
+	if (config)
+		json_object_update(o, (json_t *)config);
 	return o;
 }
 
