@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -127,6 +128,14 @@ static char *find_init(void)
 	return NULL;
 }
 
+static bool kernel_at_least(unsigned major, unsigned minor)
+{
+	struct utsname u;
+	unsigned a = 0, b = 0;
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &a, &b) == 2 &&
+	       (a > major || (a == major && b >= minor));
+}
+
 static void engine_free(struct engine *g)
 {
 	const char *id;
@@ -189,6 +198,7 @@ int engine_open(uv_loop_t *loop, const struct engine_opts *o, struct engine **re
 	g->queue_tail = &g->queue;
 	g->conmon_path = conmon_find();
 	g->init_path = find_init();
+	g->overlay_volatile = kernel_at_least(5, 10);
 	int r = 0;
 	if (!g->conmon_path)
 		r = err_set(e, ERR_UNAVAILABLE, "conmon is not installed: install the package \"conmon\"");

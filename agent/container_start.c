@@ -190,6 +190,15 @@ static int overlay_options(
 			    e, ERR_TOO_LARGE, "the image has %zu layers, more than can be mounted", l->n);
 	}
 	buf_printf(ret, "lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower.data, dir, dir);
+	if (j->c->rec->task_id && j->g->overlay_volatile) {
+		/* The kernel syncs the whole file system that the upper layer is on when the mount ends, and
+		 * the monitor's end waits for that. A task's container never outlives the machine (a new task
+		 * takes its place), so what is unwritten at a power cut is lost with it in any case. The mark
+		 * of an earlier mount would refuse this one. */
+		CLEANUP_FREE char *mark = xasprintf("%s/work/work/incompat", dir);
+		fs_remove_tree(mark, NULL);
+		buf_puts(ret, ",volatile");
+	}
 	return 0;
 }
 

@@ -95,6 +95,7 @@ struct engine {
 	struct kv *kv;
 	struct cgroups *cgroups;
 	struct runtime runtime;
+	bool overlay_volatile; /* the kernel knows the mount option (5.10) */
 	struct clock clock;
 	struct strmap by_id, by_name; /* struct ctr */
 	struct strmap execs;          /* struct exec_session by id */

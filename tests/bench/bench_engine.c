@@ -59,7 +59,7 @@ static void begin(struct one *o)
 	struct err e = ERR_INIT;
 	o->begun = now();
 	n_left++;
-	if (engine_create(T->g, TE_CONFIG(T, "sleep", "600"), NULL, on_created, o, o->id, &e) < 0)
+	if (engine_create(T->g, TE_CONFIG(T, "sleep", "600"), "task", on_created, o, o->id, &e) < 0)
 		te_die("create", &e);
 }
 

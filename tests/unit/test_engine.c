@@ -357,6 +357,26 @@ static void test_remove_while_starting(void **state)
 	assert_int_equal(engine_find(T->g, id, &c, &e), ERR_NOT_FOUND);
 }
 
+/* A task's container is mounted without syncs; it can be started again all the same, with what it had
+ * written. */
+static void test_task_container_again(void **state)
+{
+	(void)state;
+	char id[65];
+	struct err e = ERR_INIT;
+	struct te_done d = {0};
+	assert_int_equal(
+	    engine_create(T->g, TE_SHELL(T, "echo x >> /f; exit $(wc -l < /f)"), "task1", te_cb, &d, id, &e),
+	    0);
+	te_wait(T, &d, "create");
+	for (int i = 1; i <= 3; i++) {
+		if (te_start(T, id, &e) < 0)
+			fail_msg("%s", e.text);
+		assert_int_equal(te_wait_exit(T, id), i);
+	}
+	assert_string_equal(te_find(T, id)->task_id, "task1");
+}
+
 static void test_many_at_once(void **state)
 {
 	(void)state;
@@ -412,6 +432,7 @@ int main(void)
 	    CASE(test_pause),
 	    CASE(test_remove_leaves_nothing),
 	    CASE(test_remove_while_starting),
+	    CASE(test_task_container_again),
 	    CASE(test_many_at_once),
 	    CASE(test_stats_and_top),
 	};
