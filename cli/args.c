@@ -389,6 +389,7 @@ int cli_parse(struct cli *c, const struct cli_cmd *root, int argc, char **argv, 
 			if (c->cmd == root)
 				take_globals(c);
 			use_command(c, s);
+			only_args = s->raw;
 		} else {
 			c->argv[c->argc++] = a;
 			only_args |= c->cmd->stop_at_arg;

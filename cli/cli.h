@@ -51,6 +51,7 @@ struct cli_cmd {
 	const struct cli_flag *common; /* further flags, shared with other commands; or NULL */
 	int min_args, max_args;        /* max_args -1: any number */
 	bool stop_at_arg;              /* flags end where the arguments begin (exec, service create) */
+	bool raw;                      /* all words behind its name are arguments, flags too */
 	bool hidden;
 	const char *kind; /* what its arguments are, for completion: service node container image network
 			     volume secret config task file */

@@ -27,21 +27,11 @@ static char *names_of(const json_t *o)
 	return buf_take(&b, NULL);
 }
 
-static char *labels_of(const json_t *o)
-{
-	CLEANUP_BUF struct buf b = BUF_INIT;
-	const char *key;
-	json_t *v;
-	json_object_foreach(json_object_get(o, "Labels"), key, v)
-	    buf_printf(&b, "%s%s=%s", b.len ? "," : "", key, str_or(json_string_value(v), ""));
-	return buf_take(&b, NULL);
-}
-
 static json_t *make_row(const json_t *o, bool full)
 {
 	char age[32], when[40], size[32] = "0B";
 	CLEANUP_FREE char *id = out_id(jstr(o, "Id"), full);
-	CLEANUP_FREE char *names = names_of(o), *labels = labels_of(o);
+	CLEANUP_FREE char *names = names_of(o), *labels = out_labels(json_object_get(o, "Labels"));
 	CLEANUP_FREE char *ports = ports_of_container(json_object_get(o, "Ports"));
 	CLEANUP_FREE char *quoted = NULL, *cut = full ? xstrdup(jstr(o, "Command"))
 						      : out_cut(jstr(o, "Command"), COMMAND_WIDTH);
@@ -315,8 +305,8 @@ const struct cli_cmd cmd_top = {
     .run = run_top,
 };
 
-static const struct cli_cmd *const subs[] = {
-    &ls_cmd, &cmd_kill, &cmd_stop, &cmd_restart, &cmd_start, &cmd_rm, &cmd_wait, &cmd_top, NULL};
+static const struct cli_cmd *const subs[] = {&ls_cmd, &cmd_logs, &cmd_exec, &cmd_stats, &cmd_kill, &cmd_stop,
+    &cmd_restart, &cmd_start, &cmd_rm, &cmd_wait, &cmd_top, NULL};
 
 const struct cli_cmd cmd_container = {
     .name = "container",

@@ -9,6 +9,7 @@
 #include "cli/api.h"
 #include "cli/auth.h"
 #include "cli/cmds.h"
+#include "cli/each.h"
 #include "cli/jsonstream.h"
 #include "cli/out.h"
 
@@ -305,20 +306,7 @@ static const struct cli_cmd prune_cmd = {
 
 static int run_inspect(struct cli *c, struct err *e)
 {
-	int status = 0;
-	json_t *found = json_array();
-	for (int i = 0; i < c->argc; i++) {
-		struct err one = ERR_INIT;
-		json_t *o;
-		CLEANUP_FREE char *id = api_escape(c->argv[i]);
-		if (api_get(c, &o, &one, "/images/%s/json", id) < 0)
-			status = cli_error(&one);
-		else
-			json_array_append_new(found, o);
-	}
-	int r = out_inspect(c, found, e);
-	json_decref(found);
-	return r ? r : status;
+	return each_inspect(c, "/images/", "/json", e);
 }
 
 static const struct cli_flag inspect_flags[] = {OUT_FORMAT_FLAG, {0}};

@@ -19,8 +19,13 @@ static const struct cli_flag global_flags[] = {
     {"tlskey", 0, CLI_STR, "FILE", "Our key (else key.pem there)", "file"},
     {"version", 'v', CLI_BOOL, NULL, "Print this program's version", NULL}, {0}};
 
-static const struct cli_cmd *const commands[] = {
-    &cmd_swarm, &cmd_service, &cmd_image, &cmd_container, &cmd_ps, &cmd_kill, &cmd_version, NULL};
+static const struct cli_cmd *const commands[] = {&cmd_swarm, &cmd_node, &cmd_service, &cmd_config,
+    &cmd_secret, &cmd_network, &cmd_volume, &cmd_image, &cmd_container, &cmd_system,
+    /* this node's containers and images */
+    &cmd_ps, &cmd_logs, &cmd_exec, &cmd_top, &cmd_stats, &cmd_kill, &cmd_stop, &cmd_start, &cmd_restart,
+    &cmd_rm, &cmd_wait, &cmd_load, &cmd_pull, &cmd_images, &cmd_rmi, &cmd_tag,
+    /* anything */
+    &cmd_inspect, &cmd_events, &cmd_info, &cmd_version, &cmd_completion, &cmd_help, &cmd_complete, NULL};
 
 static int run_root(struct cli *c, struct err *e)
 {

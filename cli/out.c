@@ -97,6 +97,17 @@ char *out_id(const char *id, bool full)
 	return xstrndup(id, 12);
 }
 
+char *out_labels(const json_t *labels)
+{
+	CLEANUP_STRLIST struct strlist all = STRLIST_INIT;
+	const char *key;
+	json_t *v;
+	json_object_foreach((json_t *)(uintptr_t)labels, key, v)
+	    strlist_addf(&all, "%s=%s", key, json_string_value(v) ? json_string_value(v) : "");
+	strlist_sort(&all);
+	return strlist_join(&all, ",");
+}
+
 size_t out_width(const char *s)
 {
 	size_t n = 0;

@@ -56,6 +56,8 @@ void out_size_binary(double bytes, char out[32]);              /* 4.5MiB */
 void out_capital(const char *s, char *out, size_t cap);
 /* 12 characters of an id, without "sha256:", unless `full`. Heap. */
 char *out_id(const char *id, bool full);
+/* "a=1,b=2" of an object of strings, sorted; heap. */
+char *out_labels(const json_t *labels);
 /* Cut to `columns` characters with an ellipsis; heap. */
 char *out_cut(const char *s, size_t columns);
 size_t out_width(const char *s); /* in columns */

@@ -6,6 +6,7 @@
 #include "cli/api.h"
 #include "cli/cmds.h"
 #include "cli/converge.h"
+#include "cli/each.h"
 #include "cli/out.h"
 #include "cli/ports.h"
 #include "cli/service.h"
@@ -168,16 +169,7 @@ const struct cli_cmd service_ps_cmd = {
 static int run_rm(struct cli *c, struct err *e)
 {
 	(void)e;
-	int status = 0;
-	for (int i = 0; i < c->argc; i++) {
-		struct err one = ERR_INIT;
-		CLEANUP_FREE char *id = api_escape(c->argv[i]);
-		if (api_delete(c, NULL, &one, "/services/%s", id) < 0)
-			status = cli_error(&one);
-		else
-			puts(c->argv[i]);
-	}
-	return status;
+	return each_delete(c, "/services/", "");
 }
 
 const struct cli_cmd service_rm_cmd = {
@@ -306,7 +298,8 @@ const struct cli_cmd service_rollback_cmd = {
 };
 
 static const struct cli_cmd *const subs[] = {&service_create_cmd, &service_ls_cmd, &service_ps_cmd,
-    &service_scale_cmd, &service_update_cmd, &service_rollback_cmd, &service_rm_cmd, NULL};
+    &service_scale_cmd, &service_update_cmd, &service_rollback_cmd, &service_logs_cmd, &service_inspect_cmd,
+    &service_rm_cmd, NULL};
 
 const struct cli_cmd cmd_service = {
     .name = "service",

@@ -1,4 +1,4 @@
-/* The daemon: its version, what it knows of itself, its events, its disk usage. */
+/* shoal version. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
