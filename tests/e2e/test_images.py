@@ -206,7 +206,7 @@ def test_files_as_the_image_has_them(manager):
     for name in ("test-layers", "test-files", "test-user"):
         manager.load(name)
     for name in ("test-layers", "test-files", "test-user"):
-        manager.docker("service", "create", "--detach", "--name", name, name, "sleep", "1000")
+        manager.docker("service", "create", "--detach", "--stop-grace-period", "1s", "--name", name, name, "sleep", "1000")
 
     def inside(service, script):
         (task,) = manager.wait_running(service, 1)
