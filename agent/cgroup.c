@@ -44,8 +44,7 @@ struct cgroups {
 	bool swap_limit;
 };
 
-/* --- finding the trees
- * -------------------------------------------------------------------------------------------- */
+/* --- finding the trees */
 
 static void add_tree(struct cgroups *g, const char *mount, const char *options, bool v2)
 {
@@ -205,13 +204,28 @@ const char *cgroups_mode_name(const struct cgroups *g)
 	return names[g->mode];
 }
 
+bool cgroups_has(const struct cgroups *g, const char *controller)
+{
+	if (g->mode != CGROUP_V2)
+		return tree_of(g, controller) != NULL;
+	if (str_eq(controller, "freezer"))
+		return true; /* part of the core */
+	CLEANUP_BUF struct buf b = BUF_INIT;
+	CLEANUP_STRLIST struct strlist words = STRLIST_INIT;
+	if (fs_read(ROOT "/cgroup.controllers", FILE_MAX, &b, NULL) < 0)
+		return false;
+	if (b.len && b.data[b.len - 1] == '\n')
+		b.data[b.len - 1] = '\0';
+	strlist_split(&words, str_or(b.data, ""), ' ');
+	return strlist_has(&words, controller);
+}
+
 bool cgroups_swap_limit(const struct cgroups *g)
 {
 	return g->swap_limit;
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reading */
 
 char *cgroup_oci_path(const struct cgroups *g, const char *id)
 {
@@ -263,8 +277,7 @@ uint64_t cgroup_oom_kills(const struct cgroups *g, const char *id)
 	return cgroup_read_key(g, id, "memory", file, "oom_kill", &n, NULL) == 0 ? n : 0;
 }
 
-/* --- processes
- * ------------------------------------------------------------------------------------------------------ */
+/* --- processes */
 
 struct pid_list {
 	pid_t *v;
@@ -358,8 +371,7 @@ int cgroup_freeze(const struct cgroups *g, const char *id, bool freeze, struct e
 	    freeze ? "freeze" : "thaw", id, FREEZE_MS / 1000);
 }
 
-/* --- removing
- * ------------------------------------------------------------------------------------------------------- */
+/* --- removing */
 
 static int remove_groups(const char *dir, unsigned depth)
 {

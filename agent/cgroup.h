@@ -25,6 +25,9 @@ enum cgroup_mode cgroups_mode(const struct cgroups *g);
 const char *cgroups_mode_name(const struct cgroups *g); /* "v1" "hybrid" "v2" */
 bool cgroups_swap_limit(const struct cgroups *g);       /* memory+swap can be limited */
 
+/* Whether "memory", "cpu", "pids" can be limited, or "freezer" is there to pause. */
+bool cgroups_has(const struct cgroups *g, const char *controller);
+
 /* For the OCI spec: "/shoal/<id>". Heap. */
 char *cgroup_oci_path(const struct cgroups *g, const char *id);
 /* Directory of a container's group for a v1 controller ("memory"); in v2 the controller does not matter. NULL

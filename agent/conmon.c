@@ -193,8 +193,7 @@ char *conmon_stderr(const struct conmon_proc *p)
 	return xstrndup(text, (size_t)n);
 }
 
-/* --- reports
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reports */
 
 static char *loose_message(const char *line, size_t n)
 {

@@ -14,8 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* --- small parts
- * --------------------------------------------------------------------------------------------------- */
+/* --- small parts */
 
 struct fd_watch {
 	uv_poll_t poll;
@@ -115,8 +114,7 @@ void engine_defer(struct engine *g, engine_cb cb, void *data, const struct err *
 	loop_defer(g->loop, run_deferred, d);
 }
 
-/* --- open, close
- * ------------------------------------------------------------------------------------------------------ */
+/* --- open, close */
 
 static char *find_init(void)
 {
@@ -279,9 +277,7 @@ struct kv *engine_kv(const struct engine *g)
 	return g->kv;
 }
 
-/* --- containers
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- containers */
 
 struct ctr *ctr_new(struct engine *g, Pb__Container *rec)
 {

@@ -118,6 +118,23 @@ static void create_done(void *data)
 	engine_pending_done(g);
 }
 
+/* A limit that this host cannot enforce is refused, not dropped. */
+static int check_controllers(const struct engine *g, const Pb__ContainerConfig *c, struct err *e)
+{
+	const struct {
+		bool wanted;
+		const char *controller, *what;
+	} checks[] = {{c->memory_bytes > 0, "memory", "memory"}, {c->nano_cpus > 0, "cpu", "CPU"},
+	    {c->pids_limit > 0, "pids", "pids"}};
+	for (size_t i = 0; i < ARRAY_LEN(checks); i++)
+		if (checks[i].wanted && !cgroups_has(g->cgroups, checks[i].controller))
+			return err_set(e, ERR_PRECONDITION,
+			    "a %s limit is wanted, but this host's kernel has the %s control group turned "
+			    "off",
+			    checks[i].what, checks[i].controller);
+	return 0;
+}
+
 int engine_create(struct engine *g, Pb__ContainerConfig *cfg, const char *task_id, engine_cb cb, void *data,
     char ret_id[65], struct err *e)
 {
@@ -130,6 +147,8 @@ int engine_create(struct engine *g, Pb__ContainerConfig *cfg, const char *task_i
 		r = check_name(g, str_or(cfg->name, ""), &local);
 	if (r == 0)
 		r = log_options_parse(cfg, &max_size, &max_file, &local);
+	if (r == 0)
+		r = check_controllers(g, cfg, &local);
 	if (r == 0 && cfg->init && !g->init_path)
 		r = err_set(&local, ERR_PRECONDITION,
 		    "an init process is wanted, but this node has none: install the package \"tini\"");

@@ -36,8 +36,7 @@ static bool was_oom(const struct ctr *c)
 	return cgroup_oom_kills(c->g->cgroups, c->rec->id) > 0 || fs_exists(mark);
 }
 
-/* --- waiting
- * ------------------------------------------------------------------------------------------------------- */
+/* --- waiting */
 
 static void unlink_wait(struct engine_wait *w)
 {
@@ -139,8 +138,7 @@ void engine_wait_cancel(struct engine_wait *w)
 	free(w);
 }
 
-/* --- cleaning
- * -------------------------------------------------------------------------------------------------------- */
+/* --- cleaning */
 
 struct clean_job {
 	struct engine *g;
@@ -192,9 +190,7 @@ void ctr_clean(struct ctr *c)
 	clean(c, false);
 }
 
-/* --- the end
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- the end */
 
 void ctr_finish_exit(struct ctr *c, int64_t code, bool oom)
 {

@@ -25,8 +25,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* --- a start that was cut off
- * ------------------------------------------------------------------------------------------ */
+/* --- a start that was cut off */
 
 static bool is_monitor_of(pid_t pid, const char *bundle)
 {
@@ -81,9 +80,7 @@ static void clear(struct engine *g, const char *id)
 		log_warn("something of a container is left behind id=%.12s error=\"%s\"", id, e.text);
 }
 
-/* --- told later
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- told later */
 
 struct found_exit {
 	struct engine *g;
@@ -129,9 +126,7 @@ static void go_on_removing(void *data)
 	engine_pending_done(g);
 }
 
-/* --- one record
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- one record */
 
 static void let_run(struct ctr *c)
 {
@@ -218,8 +213,7 @@ static void restore_one(void *data, Pb__Container *rec)
 	}
 }
 
-/* --- directories without a record
- * -------------------------------------------------------------------------------------------- */
+/* --- directories without a record */
 
 static bool is_id(const char *s)
 {

@@ -73,8 +73,7 @@ static void job_free(struct start_job *j)
 	free(j);
 }
 
-/* --- the bundle (worker)
- * -------------------------------------------------------------------------------------------- */
+/* --- the bundle (worker) */
 
 static int write_file(const char *dir, const char *name, mode_t mode, const char *text, struct err *e)
 {
@@ -242,8 +241,7 @@ static void start_work(void *data)
 		j->spawned = true;
 }
 
-/* --- letting it run
- * ---------------------------------------------------------------------------------------------------- */
+/* --- letting it run */
 
 static void stop_waiting(struct start_job *j)
 {
@@ -306,9 +304,7 @@ static void let_run(struct start_job *j)
 	}
 }
 
-/* --- the report
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- the report */
 
 static void take_report(struct start_job *j, const struct conmon_report *rep)
 {
@@ -394,9 +390,7 @@ static void start_worked(void *data)
 	j->sync = fd_watch_new(j->g->loop, fd, on_report, j);
 }
 
-/* --- network
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- network */
 
 static void set_network(
     Pb__Container *rec, const struct hostnet_endpoint *ep, const struct hostnet_port *ports, size_t n)
@@ -472,8 +466,7 @@ static void detach_network(struct start_job *j)
 	j->c->rec->network = NULL;
 }
 
-/* --- the end of a start
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the end of a start */
 
 static void finish(struct start_job *j, const struct err *e)
 {
@@ -568,9 +561,7 @@ static void start_failed(struct start_job *j)
 	loop_work(j->g->loop, fail_work, fail_done, j);
 }
 
-/* --- queue
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- queue */
 
 static void begin(struct start_job *j)
 {

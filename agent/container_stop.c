@@ -49,9 +49,7 @@ static void thaw(struct ctr *c)
 	ctr_changed(c);
 }
 
-/* --- stop
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- stop */
 
 static void on_kill_timer(void *data)
 {
@@ -157,9 +155,7 @@ int engine_kill(struct engine *g, const char *id, const char *signal_name, struc
 	return r;
 }
 
-/* --- pause
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- pause */
 
 struct pause_job {
 	struct engine *g;

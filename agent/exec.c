@@ -66,9 +66,7 @@ struct exec_session {
 	struct attach_conn *conn;
 };
 
-/* --- sessions
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- sessions */
 
 static void session_free(struct exec_session *s)
 {
@@ -185,9 +183,7 @@ int exec_create(
 	return 0;
 }
 
-/* --- the end
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- the end */
 
 static void remove_bundle(void *data)
 {
@@ -269,9 +265,7 @@ static void on_drained(void *data)
 		s->io.drained(s->io.data);
 }
 
-/* --- reports
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- reports */
 
 static void call_started(struct exec_session *s, const struct err *e)
 {
@@ -363,9 +357,7 @@ static void on_report(void *data)
 	read_reports(data);
 }
 
-/* --- starting
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- starting */
 
 static int write_process(const struct exec_session *s, const Pb__ContainerConfig *c, struct err *e)
 {
@@ -517,17 +509,15 @@ int exec_start(struct engine *g, const char *exec_id, const struct exec_stdio *s
 	s->started_data = data;
 	s->state = EXEC_STARTING;
 	s->working = true;
-	/* Here, not in the worker: the configuration may go with the container. What is wrong with it (an unknown
-	 * user) is an end of the session like any other: with an exit code. */
+	/* Here, not in the worker: the configuration may go with the container. What is wrong with it (an
+	 * unknown user) is an end of the session like any other: with an exit code. */
 	write_process(s, c->rec->config, &s->err);
 	g->pending++;
 	loop_work(g->loop, start_work, start_done, s);
 	return 0;
 }
 
-/* --- while it runs
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- while it runs */
 
 int exec_input(struct engine *g, const char *exec_id, const void *p, size_t n, struct err *e)
 {

@@ -115,9 +115,7 @@ static void take_result(struct health *h, int64_t start, int64_t exit_code, cons
 		set_status(h, status);
 }
 
-/* --- one check
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- one check */
 
 static void probe_free(struct probe *p)
 {
@@ -222,8 +220,7 @@ static void on_due(void *data)
 	    (uint64_t)(or_default(k->has_timeout, k->timeout, DEFAULT_TIMEOUT) / NS_PER_MSEC) + 1);
 }
 
-/* --- the container's
- * --------------------------------------------------------------------------------------------------- */
+/* --- the container's */
 
 void health_start(struct ctr *c, bool restored)
 {

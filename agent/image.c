@@ -32,7 +32,7 @@ struct image_full {
 	struct images *im;
 };
 
-/* --- life --------------------------------------------------------------------------------------------- */
+/* --- life */
 
 void images_hold(struct images *im)
 {
@@ -114,7 +114,7 @@ void images_announce(struct images *im, const char *action, const char *id, cons
 		im->o.event(im->o.data, action, id, name);
 }
 
-/* --- struct image ------------------------------------------------------------------------------------- */
+/* --- struct image */
 
 static void free_image(struct image *i)
 {
@@ -237,7 +237,7 @@ int64_t images_layer_size(struct images *im, const char *chain_id)
 	return size;
 }
 
-/* --- finding ------------------------------------------------------------------------------------------ */
+/* --- finding */
 
 /* The key of a reference in the names: without the tag when there is a digest. */
 static char *name_key(const struct image_ref *r)
@@ -330,7 +330,7 @@ int images_find(struct images *im, const char *ref, struct image **ret, struct e
 	return 0;
 }
 
-/* --- files -------------------------------------------------------------------------------------------- */
+/* --- files */
 
 static char *store_path(const struct images *im, const char *folder, const char *id)
 {
@@ -406,7 +406,7 @@ static int read_names(struct images *im, struct err *e)
 	return rc;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------ */
+/* --- opening */
 
 static bool pin_chain(
     struct images *im, const struct strlist *diff_ids, struct strlist *ret_chain, int64_t *ret_size)
@@ -560,7 +560,7 @@ int images_open(uv_loop_t *loop, const struct images_opts *o, struct images **re
 	return 0;
 }
 
-/* --- adding ------------------------------------------------------------------------------------------- */
+/* --- adding */
 
 struct unpack_report {
 	const struct images_unpack_progress *pr;

@@ -45,7 +45,7 @@ static void free_entry(void *p)
 	free(x);
 }
 
-/* --- names in the archive ----------------------------------------------------------------------------- */
+/* --- names in the archive */
 
 /* Joins and cleans lexically, "." and ".." included; what would lead above the top stays at the top. */
 static char *clean_name(const char *dir, const char *name)
@@ -88,7 +88,7 @@ static bool has_entry(const struct index *ix, const char *name)
 	return strmap_has(&ix->entries, name);
 }
 
-/* --- the pass over the headers ------------------------------------------------------------------------ */
+/* --- the pass over the headers */
 
 static int add_entry(
     struct index *ix, struct archive *a, struct archive_entry *ae, int64_t end, struct err *e)
@@ -162,7 +162,7 @@ static int index_read(struct index *ix, struct err *e)
 	return rc;
 }
 
-/* --- compressed archives ------------------------------------------------------------------------------ */
+/* --- compressed archives */
 
 int image_temp_file(const char *dir, struct err *e)
 {
@@ -225,7 +225,7 @@ static int decompress(int *fd, const char *tmp_dir, const atomic_bool *cancelled
 	return 0;
 }
 
-/* --- docker-archive ----------------------------------------------------------------------------------- */
+/* --- docker-archive */
 
 /* A name that the archive gives: only what is a reference with a tag is taken. */
 static int add_name(struct image_parts *p, const char *name, struct err *e)
@@ -307,7 +307,7 @@ static int read_docker(const struct index *ix, struct image_archive *a, struct e
 	return rc;
 }
 
-/* --- OCI archive -------------------------------------------------------------------------------------- */
+/* --- OCI archive */
 
 static char *blob_name(const char *digest)
 {

@@ -30,7 +30,7 @@ static void step_config(struct pull *p);
 static void step_copy(struct pull *p);
 static void step_unpack(struct pull *p);
 
-/* --- manifests ---------------------------------------------------------------------------------------- */
+/* --- manifests */
 
 static int run_inspect(struct pull *p, const char *digest, bool config,
     void (*done)(void *data, int rc, const struct buf *out, const struct err *e), struct err *e)
@@ -159,7 +159,7 @@ static void on_resolved(void *data, int rc, const struct buf *out, const struct 
 		pull_fail(p, &e);
 }
 
-/* --- config ------------------------------------------------------------------------------------------- */
+/* --- config */
 
 /* Pins the layers that are here, from the lowest up. */
 static void find_layers(struct pull *p)
@@ -214,7 +214,7 @@ static void step_config(struct pull *p)
 		pull_fail(p, &e);
 }
 
-/* --- layers ------------------------------------------------------------------------------------------- */
+/* --- layers */
 
 static char *layout_dir(const struct pull *p)
 {
@@ -382,7 +382,7 @@ static void step_copy(struct pull *p)
 	timer_start(p->watch, WATCH_MS);
 }
 
-/* --- unpacking ---------------------------------------------------------------------------------------- */
+/* --- unpacking */
 
 static void report(void *data, size_t layer, const char *status, int64_t done, int64_t total)
 {

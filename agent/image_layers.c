@@ -79,7 +79,7 @@ static void insert(struct layers *ls, const char *chain_id, int64_t size, unsign
 	strmap_put(&ls->by_chain, l->chain_id, l);
 }
 
-/* --- opening ------------------------------------------------------------------------------------------ */
+/* --- opening */
 
 static int read_meta(const struct layers *ls, const char *chain_id, int64_t *ret_size, struct err *e)
 {
@@ -148,7 +148,7 @@ void layers_free(struct layers *ls)
 	free(ls);
 }
 
-/* --- pins --------------------------------------------------------------------------------------------- */
+/* --- pins */
 
 static struct layer *pin(struct layers *ls, const char *chain_id)
 {
@@ -248,7 +248,7 @@ void layers_empty_trash(struct layers *ls)
 	}
 }
 
-/* --- adding ------------------------------------------------------------------------------------------- */
+/* --- adding */
 
 static int write_meta(
     const char *dir, const char *chain_id, const struct layer_source *s, int64_t size, struct err *e)

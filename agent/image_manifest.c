@@ -110,7 +110,7 @@ int image_parts_set_config(struct image_parts *p, struct buf *bytes, const char 
 	return 0;
 }
 
-/* --- platforms ---------------------------------------------------------------------------------------- */
+/* --- platforms */
 
 static const char *machine_arch(const struct utsname *u)
 {
@@ -172,7 +172,7 @@ const json_t *image_index_choose(const json_t *index, const char *what, struct e
 	return best;
 }
 
-/* --- manifests ---------------------------------------------------------------------------------------- */
+/* --- manifests */
 
 static int read_descriptor(
     const json_t *d, const char *what, const char *part, struct image_descriptor *ret, struct err *e)

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* --- telling the callers ------------------------------------------------------------------------------- */
+/* --- telling the callers */
 
 static json_t *first_line(const struct pull *p)
 {
@@ -210,7 +210,7 @@ bool pull_goes_on(struct pull *p, int rc, const struct err *e)
 	return rc == 0;
 }
 
-/* --- callers ------------------------------------------------------------------------------------------ */
+/* --- callers */
 
 static void pull_cancel(struct pull *p)
 {

@@ -56,7 +56,7 @@ static void query_end(struct query *q, const struct err *e)
 	query_free(q);
 }
 
-/* --- distribution ------------------------------------------------------------------------------------- */
+/* --- distribution */
 
 static int inspect(struct query *q, bool config, const char *digest,
     void (*done)(void *data, int rc, const struct buf *out, const struct err *e), struct err *e)
@@ -185,7 +185,7 @@ int images_distribution(
 	return rc;
 }
 
-/* --- login -------------------------------------------------------------------------------------------- */
+/* --- login */
 
 static void on_login(void *data, int rc, const struct buf *out, const struct err *why)
 {

@@ -36,7 +36,7 @@ struct skopeo {
 	void *data;
 };
 
-/* --- insecure registries -------------------------------------------------------------------------------- */
+/* --- insecure registries */
 
 static bool in_cidr(const char *ip, const char *cidr)
 {
@@ -79,7 +79,7 @@ static bool is_insecure(const struct images *im, const char *domain)
 	return false;
 }
 
-/* --- the directory -------------------------------------------------------------------------------------- */
+/* --- the directory */
 
 /* What of the header's JSON a registry wants: base64 of "user:password", or an identity token. */
 static json_t *credentials(const char *header)
@@ -203,7 +203,7 @@ const char *skopeo_dir(const struct skopeo *s)
 	return s->dir;
 }
 
-/* --- running ------------------------------------------------------------------------------------------ */
+/* --- running */
 
 /* The text of the last level=fatal msg="..." of what it printed, or its last line. */
 static char *fatal_text(const struct buf *b)
@@ -317,7 +317,7 @@ void skopeo_kill(struct skopeo *s)
 	proc_kill(s->proc, SIGKILL);
 }
 
-/* --- words -------------------------------------------------------------------------------------------- */
+/* --- words */
 
 static bool has(const struct err *e, const char *text)
 {

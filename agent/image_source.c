@@ -53,7 +53,7 @@ int image_check_space(int fd, const char *what, struct err *e)
 	return 0;
 }
 
-/* --- digests ------------------------------------------------------------------------------------------ */
+/* --- digests */
 
 static EVP_MD_CTX *hash_new(void)
 {
@@ -86,7 +86,7 @@ bool image_digest_valid(const char *s)
 	return strspn(s + 7, "0123456789abcdef") == 64;
 }
 
-/* --- the bytes of a blob -------------------------------------------------------------------------------- */
+/* --- the bytes of a blob */
 
 /* A cursor over the file, and for an entry of a tar the archive reader above it. */
 struct blob_reader {
@@ -236,7 +236,7 @@ int image_blob_read(const struct image_blob *b, const char *what, size_t max, st
 	return rc;
 }
 
-/* --- decompressed ------------------------------------------------------------------------------------- */
+/* --- decompressed */
 
 struct image_stream {
 	struct image_blob blob;

@@ -64,7 +64,7 @@ struct unpacker {
 	int64_t size, entries, unchecked;
 };
 
-/* --- names -------------------------------------------------------------------------------------------- */
+/* --- names */
 
 static bool is_whiteout(const struct stat *st)
 {
@@ -118,7 +118,7 @@ static bool below_whiteout(const char *path, const char *prefix)
 	return false;
 }
 
-/* --- directories ---------------------------------------------------------------------------------------- */
+/* --- directories */
 
 static int open_in_root(int root, const char *path)
 {
@@ -240,7 +240,7 @@ static int clear_name(struct unpacker *u, const char *name, const char *path)
 	return 0;
 }
 
-/* --- attributes --------------------------------------------------------------------------------------- */
+/* --- attributes */
 
 static bool xattr_allowed(const char *name)
 {
@@ -338,7 +338,7 @@ static int set_dir_times(struct unpacker *u)
 	return 0;
 }
 
-/* --- kinds of entries --------------------------------------------------------------------------------- */
+/* --- kinds of entries */
 
 static int tar_failed(struct unpacker *u, const char *path)
 {
@@ -575,7 +575,7 @@ static int put_entry(struct unpacker *u, struct archive_entry *entry)
 	}
 }
 
-/* --- the archive -------------------------------------------------------------------------------------- */
+/* --- the archive */
 
 static la_ssize_t read_stream(struct archive *a, void *data, const void **ret)
 {

@@ -56,7 +56,7 @@ static int lmdb_err(struct err *e, int rc, const char *what)
 	    "agent database: %s: %s", what, mdb_strerror(rc));
 }
 
-/* --- the copy ----------------------------------------------------------------------------------------- */
+/* --- the copy */
 
 static int sync_path(const char *path)
 {
@@ -168,7 +168,7 @@ static int settle_boot(struct kv *kv, struct err *e)
 	return fs_write_atomic(kv->boot_path, now.data, now.len, 0600, e);
 }
 
-/* --- open, close ---------------------------------------------------------------------------------------- */
+/* --- open, close */
 
 int kv_open(uv_loop_t *loop, const char *data_root, struct kv **ret, struct err *e)
 {
@@ -243,7 +243,7 @@ void kv_close(struct kv *kv)
 		kv_free(kv);
 }
 
-/* --- tables --------------------------------------------------------------------------------------------- */
+/* --- tables */
 
 /* Opens a table within a transaction; with `make` it is created. The handle is kept once the transaction was
  * committed. */

@@ -57,8 +57,7 @@ struct log_reader {
 
 static void step(struct log_reader *r);
 
-/* --- files (worker)
- * ------------------------------------------------------------------------------------------------- */
+/* --- files (worker) */
 
 static char *rotated(const struct log_reader *r, unsigned n)
 {
@@ -133,8 +132,7 @@ static int open_next(const struct log_reader *r)
 	return -1;
 }
 
-/* --- tail (worker)
- * ---------------------------------------------------------------------------------------------------- */
+/* --- tail (worker) */
 
 /* The tag of a physical line: 'F', 'P', or 0. */
 static char tag_of(const char *line, size_t n)
@@ -255,9 +253,7 @@ static void read_work(void *data)
 	}
 }
 
-/* --- lines
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- lines */
 
 static void reader_free(struct log_reader *r)
 {
@@ -418,9 +414,7 @@ static void on_change(uv_fs_event_t *h, const char *name, int events, int status
 	wake(CONTAINER_OF(h, struct log_reader, watch));
 }
 
-/* --- interface
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- interface */
 
 static void start_deferred(void *data)
 {

@@ -217,8 +217,7 @@ json_t *oci_seccomp_default(uint64_t caps)
 	    "architectures", architectures(), "syscalls", syscalls);
 }
 
-/* --- profiles of the user
- * ------------------------------------------------------------------------------------ */
+/* --- profiles of the user */
 
 static const char *const actions[] = {"SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"};
@@ -386,8 +385,7 @@ int oci_seccomp_custom(const char *text, size_t n, uint64_t caps, json_t **ret, 
 	return r;
 }
 
-/* --- compiling
- * ------------------------------------------------------------------------------------------------- */
+/* --- compiling */
 
 static int action_number(const json_t *rule, const char *key, const char *errno_key, uint32_t *ret)
 {

@@ -20,8 +20,7 @@
 #define NANO_CPUS_MIN 10000000
 #define ENV_MAX       (2u * 1024 * 1024)
 
-/* --- limits and names
- * ------------------------------------------------------------------------------------------ */
+/* --- limits and names */
 
 static const struct {
 	const char *name;
@@ -237,8 +236,7 @@ int oci_spec_check(const Pb__ContainerConfig *c, struct err *e)
 	return r;
 }
 
-/* --- process
- * ------------------------------------------------------------------------------------------------------ */
+/* --- process */
 
 static bool env_has(const struct strlist *l, const char *key)
 {
@@ -364,8 +362,7 @@ static json_t *args_json(const Pb__ContainerConfig *c)
 	return a;
 }
 
-/* --- mounts
- * ------------------------------------------------------------------------------------------------------- */
+/* --- mounts */
 
 static json_t *mount_json(const char *target, const char *type, const char *source, const char *options)
 {
@@ -471,8 +468,7 @@ static const char *root_propagation(const Pb__ContainerConfig *c)
 	return p;
 }
 
-/* --- linux
- * -------------------------------------------------------------------------------------------------------- */
+/* --- linux */
 
 static json_t *resources_json(const Pb__ContainerConfig *c, const struct oci_host *h)
 {

@@ -83,8 +83,7 @@ size_t runtime_mounts(const struct runtime *rt, struct spawn_mount *out)
 	return n;
 }
 
-/* --- probing
- * ------------------------------------------------------------------------------------------------------- */
+/* --- probing */
 
 static int write_probe(
     const struct runtime *rt, const char *dir, const char *id, const struct cgroups *cg, struct err *e)
@@ -104,9 +103,9 @@ static int write_probe(
 	c.name = c.image = c.image_id = cmd[0];
 	c.cmd = cmd;
 	c.n_cmd = 1;
-	c.memory_bytes = 64 * 1024 * 1024;
-	c.nano_cpus = 1000000000;
-	c.pids_limit = 100;
+	c.memory_bytes = cgroups_has(cg, "memory") ? 64 * 1024 * 1024 : 0;
+	c.nano_cpus = cgroups_has(cg, "cpu") ? 1000000000 : 0;
+	c.pids_limit = cgroups_has(cg, "pids") ? 100 : 0;
 	int r = fs_mkdir_p(rootfs, 0755, e);
 	if (r == 0)
 		r = fs_write_atomic(prog, "#!\n", 3, 0755, e);
@@ -287,8 +286,7 @@ void runtime_done(struct runtime *rt)
 	*rt = (struct runtime){0};
 }
 
-/* --- starting, deleting
- * ---------------------------------------------------------------------------------------------- */
+/* --- starting, deleting */
 
 static char *fifo_path(const struct runtime *rt, const char *id)
 {
@@ -377,8 +375,7 @@ void runtime_delete(const struct runtime *rt, const char *id)
 	fs_remove_tree(dir, NULL);
 }
 
-/* --- what it said
- * ------------------------------------------------------------------------------------------------------ */
+/* --- what it said */
 
 /* The value of msg="..." (logrus text) with its escapes undone, or NULL. */
 static char *logrus_message(const char *line)

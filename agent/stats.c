@@ -20,9 +20,7 @@
 #define PS_MAX       (4u * 1024 * 1024)
 #define MAX_COLUMNS  64
 
-/* --- figures
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- figures */
 
 static uint64_t read_number(const struct engine *g, const char *id, const char *controller, const char *file)
 {
@@ -160,9 +158,7 @@ int engine_stats(struct engine *g, const char *id, struct container_stats *ret, 
 	return 0;
 }
 
-/* --- processes
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- processes */
 
 struct top_job {
 	struct engine *g;
