@@ -84,7 +84,7 @@ static int call_eq(json_t *const *args, size_t n, json_t **ret, struct err *e)
 	if (n < 2)
 		return err_set(e, ERR_INVALID, "takes at least two arguments");
 	for (size_t i = 1; i < n && !same; i++) {
-		int c, r = compare(args[0], args[i], false, &c, e);
+		int c = 0, r = compare(args[0], args[i], false, &c, e);
 		if (r < 0)
 			return r;
 		same = c == 0;
