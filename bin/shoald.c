@@ -51,7 +51,8 @@ int main(int argc, char **argv)
 	log_set_level(cfg.log_level);
 	signal(SIGPIPE, SIG_IGN);
 
-	/* Snapshots, unpacking of images and some of Raft's writes block threads of the pool: one must not wait for the other. */
+	/* Snapshots, unpacking of images and some of Raft's writes block threads of the pool: one must not
+	 * wait for the other. */
 	setenv("UV_THREADPOOL_SIZE", "16", 0);
 	uv_loop_t loop;
 	struct daemon d = {.node = NULL};

@@ -52,8 +52,8 @@ static struct tls_ctx *ctx_new(
 {
 	static const char *const alpn[] = {"h2", NULL};
 	char *key_pem, *cert;
-	uint8_t *csr;
-	size_t csr_len;
+	uint8_t *csr = NULL;
+	size_t csr_len = 0;
 	struct tls_ctx *ctx;
 	struct err e = ERR_INIT;
 	int64_t now = clock_unix_ns(clock_system());
