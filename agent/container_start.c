@@ -128,8 +128,8 @@ static int resolve_user(const struct start_job *j, const char *dir, struct oci_u
 	return oci_user_resolve(c->user, c->groups, c->n_groups, passwd, group, u, e);
 }
 
-static int write_config(
-    const struct start_job *j, const char *dir, const char *bundle, const char *rootfs, struct err *e)
+static int write_config(const struct start_job *j, const char *dir, const char *bundle, const char *rootfs,
+    const char *netns, struct err *e)
 {
 	const struct engine *g = j->g;
 	const Pb__Container *rec = j->c->rec;
@@ -140,7 +140,7 @@ static int write_config(
 	struct oci_host h = {.id = rec->id,
 	    .rootfs = rootfs,
 	    .cgroups_path = cgroup,
-	    .netns = j->netns,
+	    .netns = netns,
 	    .hosts = hosts,
 	    .hostname = hostname,
 	    .resolv_conf = resolv,
@@ -201,6 +201,16 @@ static int overlay_options(
 	return 0;
 }
 
+/* The directory that network namespaces are bound in, when it is the engine's. Heap, or NULL. */
+static char *netns_dir_of(const struct start_job *j)
+{
+	size_t n = strlen(j->g->exec_root);
+	if (!j->netns || strncmp(j->netns, j->g->exec_root, n) != 0 || j->netns[n] != '/')
+		return NULL;
+	const char *slash = strrchr(j->netns, '/');
+	return (size_t)(slash - j->netns) > n ? xstrndup(j->netns, (size_t)(slash - j->netns)) : NULL;
+}
+
 static void start_work(void *data)
 {
 	struct start_job *j = data;
@@ -208,7 +218,8 @@ static void start_work(void *data)
 	const Pb__Container *rec = j->c->rec;
 	CLEANUP_FREE char *dir = ctr_dir(g, rec->id), *bundle = ctr_bundle(g, rec->id),
 			  *rootfs = fs_path(bundle, "rootfs"), *log = log_path_of(g, rec->id),
-			  *exit_file = fs_path(g->exits_dir, rec->id);
+			  *exit_file = fs_path(g->exits_dir, rec->id), *netns_dir = netns_dir_of(j),
+			  *netns = fs_path(bundle, "netns");
 	CLEANUP_BUF struct buf overlay = BUF_INIT;
 	struct spawn_mount mounts[8];
 	size_t n = runtime_mounts(&g->runtime, mounts);
@@ -217,13 +228,22 @@ static void start_work(void *data)
 	int r = fs_mkdir_p(rootfs, 0755, e);
 	if (r == 0)
 		r = write_etc(j, bundle, e);
+	if (r == 0 && netns_dir)
+		r = write_file(bundle, "netns", 0600, "", e);
 	if (r == 0)
-		r = write_config(j, dir, bundle, rootfs, e);
+		r = write_config(j, dir, bundle, rootfs, netns_dir ? netns : j->netns, e);
 	if (r == 0)
 		r = overlay_options(j, dir, bundle, &overlay, e);
 	if (r < 0)
 		return;
 	mounts[n++] = (struct spawn_mount){"overlay", rootfs, "overlay", overlay.data, 0, false};
+	if (netns_dir) {
+		/* Its own network namespace is bound where the runtime looks; the copies of all others'
+		 * binds, which would keep those namespaces alive as long as this monitor, go. They are one
+		 * mount below the engine's directory, whose mount is a slave here: the host keeps them. */
+		mounts[n++] = (struct spawn_mount){j->netns, netns, NULL, NULL, MS_BIND, false};
+		mounts[n++] = (struct spawn_mount){NULL, netns_dir, NULL, NULL, 0, true};
+	}
 	struct conmon_opts co = {.path = g->conmon_path,
 	    .runtime = &g->runtime,
 	    .id = rec->id,
