@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#define CHOICE_TABLE "runtime"
+
 /* --- small parts */
 
 struct fd_watch {
@@ -179,6 +181,37 @@ static int make_dirs(struct engine *g, struct err *e)
 	return r;
 }
 
+/* Probing takes some hundred milliseconds of a restart; what was chosen under the same circumstances still
+ * holds. */
+static int choose_runtime(struct engine *g, const char *wanted, struct err *e)
+{
+	CLEANUP_FREE char *now = runtime_fingerprint(wanted, g->cgroups), *was = NULL;
+	CLEANUP_FREE char *value = NULL;
+	void *p = NULL;
+	size_t n = 0;
+	if (kv_get(g->kv, CHOICE_TABLE, "choice", &p, &n, NULL) == 0) {
+		was = xstrndup(p, n);
+		free(p);
+		/* "fingerprint\nname\n0|1" */
+		char *name = strchr(was, '\n'), *hide = name ? strchr(name + 1, '\n') : NULL;
+		if (hide) {
+			*name++ = '\0';
+			*hide++ = '\0';
+			if (str_eq(was, now) &&
+			    runtime_adopt(name, str_eq(hide, "1"), g->exec_root, &g->runtime, NULL) == 0) {
+				log_info("runtime chosen name=%s cgroups=%s reason=\"as before\"",
+				    g->runtime.name, cgroups_mode_name(g->cgroups));
+				return 0;
+			}
+		}
+	}
+	int r = runtime_probe(wanted, g->exec_root, g->cgroups, &g->runtime, e);
+	if (r < 0)
+		return r;
+	value = xasprintf("%s\n%s\n%d", now, g->runtime.path, g->runtime.hide_unified);
+	return kv_put(g->kv, CHOICE_TABLE, "choice", value, strlen(value), e);
+}
+
 int engine_open(uv_loop_t *loop, const struct engine_opts *o, struct engine **ret, struct err *e)
 {
 	struct engine *g = NEW(struct engine);
@@ -207,7 +240,7 @@ int engine_open(uv_loop_t *loop, const struct engine_opts *o, struct engine **re
 	if (r == 0)
 		r = cgroups_open(str_or(o->cgroup_parent, "shoal"), &g->cgroups, e);
 	if (r == 0)
-		r = runtime_probe(o->runtime, g->exec_root, g->cgroups, &g->runtime, e);
+		r = choose_runtime(g, o->runtime, e);
 	if (r == 0)
 		r = engine_restore(g, e);
 	if (r < 0) {

@@ -196,26 +196,20 @@ static int probe(struct runtime *rt, const char *exec_root, const struct cgroups
 	return r;
 }
 
-struct candidate {
-	const char *name;
-	bool hide_unified;
-};
-
 static enum runtime_kind kind_of(const char *name)
 {
 	const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
 	return str_eq(base, "crun") ? RUNTIME_CRUN : str_eq(base, "runc") ? RUNTIME_RUNC : RUNTIME_OTHER;
 }
 
-static int try_candidate(const struct candidate *cand, const char *exec_root, const struct cgroups *cg,
-    struct runtime *ret, struct err *e)
+int runtime_adopt(
+    const char *name, bool hide_unified, const char *exec_root, struct runtime *ret, struct err *e)
 {
-	struct runtime rt = {.kind = kind_of(cand->name), .hide_unified = cand->hide_unified};
-	rt.path = find_program(cand->name);
+	struct runtime rt = {.kind = kind_of(name), .hide_unified = hide_unified};
+	rt.path = find_program(name);
 	if (!rt.path)
 		return err_set(e, ERR_NOT_FOUND, "not installed");
-	const char *base = strrchr(rt.path, '/') + 1;
-	rt.name = xstrdup(base);
+	rt.name = xstrdup(strrchr(rt.path, '/') + 1);
 	rt.root = fs_path(exec_root, "runtime");
 	rt.exec_mount = mount_point_of(exec_root);
 	if (rt.kind == RUNTIME_CRUN) {
@@ -224,14 +218,46 @@ static int try_candidate(const struct candidate *cand, const char *exec_root, co
 		json_decref(s);
 	}
 	int r = fs_mkdir_p(rt.root, 0700, e);
+	if (r < 0)
+		runtime_done(&rt);
+	else
+		*ret = rt;
+	return r;
+}
+
+static int try_candidate(const char *name, bool hide_unified, const char *exec_root, const struct cgroups *cg,
+    struct runtime *ret, struct err *e)
+{
+	struct runtime rt = {0};
+	int r = runtime_adopt(name, hide_unified, exec_root, &rt, e);
 	if (r == 0)
 		r = probe(&rt, exec_root, cg, e);
-	if (r < 0) {
+	if (r < 0)
 		runtime_done(&rt);
-		return r;
-	}
-	*ret = rt;
-	return 0;
+	else
+		*ret = rt;
+	return r;
+}
+
+static void add_program(struct buf *b, const char *name)
+{
+	struct stat st;
+	CLEANUP_FREE char *path = find_program(name);
+	if (path && stat(path, &st) == 0)
+		buf_printf(b, " %s %lld.%ld %lld", path, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+		    (long long)st.st_size);
+}
+
+char *runtime_fingerprint(const char *wanted, const struct cgroups *cg)
+{
+	struct buf b = BUF_INIT;
+	if (fs_read("/proc/sys/kernel/random/boot_id", 128, &b, NULL) == 0 && b.len)
+		b.data[--b.len] = '\0';
+	buf_printf(&b, " %s %s", cgroups_mode_name(cg), str_or(wanted, "any"));
+	add_program(&b, str_or(wanted, "crun"));
+	add_program(&b, "runc");
+	add_program(&b, "conmon");
+	return buf_take(&b, NULL);
 }
 
 int runtime_probe(
@@ -243,18 +269,16 @@ int runtime_probe(
 	bool found = false;
 	CLEANUP_BUF struct buf why = BUF_INIT;
 	for (size_t i = 0; i < 2 && names[i]; i++) {
-		struct candidate c = {names[i], false};
 		struct runtime rt = {0};
 		struct err ce = ERR_INIT;
-		int r = try_candidate(&c, exec_root, cg, &rt, &ce);
+		int r = try_candidate(names[i], false, exec_root, cg, &rt, &ce);
 		if (r < 0 && hybrid && ce.code != ERR_NOT_FOUND) {
-			log_info("runtime does not work as it is name=%s error=\"%s\"", c.name, ce.text);
-			c.hide_unified = true;
-			r = try_candidate(&c, exec_root, cg, &rt, &ce);
+			log_info("runtime does not work as it is name=%s error=\"%s\"", names[i], ce.text);
+			r = try_candidate(names[i], true, exec_root, cg, &rt, &ce);
 		}
 		if (r < 0) {
-			log_info("runtime does not work name=%s error=\"%s\"", c.name, ce.text);
-			buf_printf(&why, "%s%s: %s", why.len ? "; " : "", c.name, ce.text);
+			log_info("runtime does not work name=%s error=\"%s\"", names[i], ce.text);
+			buf_printf(&why, "%s%s: %s", why.len ? "; " : "", names[i], ce.text);
 			continue;
 		}
 		log_info("runtime works name=%s path=%s create_cpu_ms=%.1f v2_tree_hidden=%s", rt.name,

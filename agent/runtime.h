@@ -33,6 +33,12 @@ struct runtime {
 int runtime_probe(
     const char *wanted, const char *exec_root, const struct cgroups *cg, struct runtime *ret, struct err *e);
 void runtime_done(struct runtime *rt);
+/* What a choice depends on: this boot, the programs, the layout of control groups. A choice that was made
+ * under the same text still holds. Heap. */
+char *runtime_fingerprint(const char *wanted, const struct cgroups *cg);
+/* Takes up a choice without probing. */
+int runtime_adopt(
+    const char *name, bool hide_unified, const char *exec_root, struct runtime *ret, struct err *e);
 
 /* Mounts for a mount namespace in which the runtime works; mounts made there do not reach the host's. At
  * most 4. */
