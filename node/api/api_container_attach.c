@@ -11,11 +11,15 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/timer.h"
 #include "node/api/containers.h"
 #include "node/api/detach_keys.h"
 
 #define OUT_HIGH (1024u * 1024)
 #define IN_HIGH  (256u * 1024)
+/* docker-py reads the headers through a buffer that it then throws away, output that came along included.
+ * What is written a moment later reaches it. */
+#define FIRST_OUTPUT_MS 30
 
 struct attach {
 	struct api_local *l;
@@ -26,6 +30,7 @@ struct attach {
 	bool raw, want_stdin, want_stdout, want_stderr;
 	bool has_keys;
 	struct detach_keys keys;
+	struct timer *first;
 	struct buf out;
 };
 
@@ -40,6 +45,7 @@ static void close_source(struct attach *s)
 static void attach_free(struct attach *s)
 {
 	close_source(s);
+	timer_free(s->first);
 	buf_done(&s->out);
 	free(s);
 }
@@ -199,6 +205,9 @@ static void attach(void *data, struct http_req *r)
 		return;
 	}
 	s->h = http_hijack(r, frame_content_type(r, s->raw), on_data, on_closed, s);
+	pause_source(s, true);
+	s->first = timer_new(l->loop, on_sent, s);
+	timer_start(s->first, FIRST_OUTPUT_MS);
 }
 
 void api_container_attach_register(struct api_local *l)

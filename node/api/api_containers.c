@@ -315,11 +315,18 @@ static bool label_excluded(const struct api_filters *f, const Pb__Container *c)
 	       api_filters_match_labels(f, "label!", c->config->labels, c->config->n_labels);
 }
 
+/* A task's container that was made and not started yet is about to be. */
+static bool is_about_to_start(const Pb__Container *c)
+{
+	return c->task_id && c->status == PB__CONTAINER_STATUS_KIND__E__CREATED;
+}
+
 static void prune_take(void *data, const Pb__Container *c)
 {
 	struct prune *p = data;
-	if (container_is_running(c) || c->status == PB__CONTAINER_STATUS_KIND__E__REMOVING ||
-	    (p->until && c->created_at >= p->until) || label_excluded(&p->f, c) ||
+	if (container_is_running(c) || is_about_to_start(c) ||
+	    c->status == PB__CONTAINER_STATUS_KIND__E__REMOVING || (p->until && c->created_at >= p->until) ||
+	    label_excluded(&p->f, c) ||
 	    !api_filters_match_labels(&p->f, "label", c->config->labels, c->config->n_labels))
 		return;
 	strlist_add(&p->ids, c->id);
