@@ -81,8 +81,7 @@ struct cli {
 int cli_main(int argc, char **argv);
 extern const struct cli_cmd cli_root;
 
-/* --- flags of the running command; asking for one that its table lacks is our bug
- * -------------------------------- */
+/* --- flags of the running command; asking for one that its table lacks is our bug ---------------- */
 bool cli_given(const struct cli *c, const char *flag);
 bool cli_bool(const struct cli *c, const char *flag); /* false when not given */
 /* The last value given, or NULL. */
@@ -93,8 +92,7 @@ double cli_ratio(const struct cli *c, const char *flag, double fallback);
 /* All values; an empty list when not given. */
 const struct strlist *cli_list(const struct cli *c, const char *flag);
 
-/* --- parsing (args.c)
- * --------------------------------------------------------------------------------------------- */
+/* --- parsing (args.c) ---------------------------------------------------------------------------- */
 /* Walks the table from `root` to the command that argv names and fills c. Returns 0, or CLI_EXIT_USAGE after
  * saying what is wrong on stderr; *ret_help is set when --help was asked for (c->cmd then names for what). */
 int cli_parse(struct cli *c, const struct cli_cmd *root, int argc, char **argv, bool *ret_help);
@@ -103,8 +101,7 @@ const struct cli_cmd *cli_find_cmd(const struct cli_cmd *const *subs, const char
 /* Says on stderr what is wrong with the way a command was called; returns CLI_EXIT_USAGE. */
 int cli_usage(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* --- help and completion
- * ------------------------------------------------------------------------------------------ */
+/* --- help and completion ------------------------------------------------------------------------- */
 void cli_help(const struct cli_cmd *cmd, const char *path);
 
 /* "Error: ..." on stderr; for commands that go on with their next argument. Returns 1. */

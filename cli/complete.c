@@ -76,9 +76,7 @@ const struct cli_cmd cmd_completion = {
     .run = run_completion,
 };
 
-/* --- candidates
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- candidates ---------------------------------------------------------------------------------- */
 
 static void offer(const char *current, const char *text, const char *description)
 {
@@ -169,8 +167,7 @@ static void offer_kind(struct cli *c, const char *kind, const char *current, con
 	}
 }
 
-/* --- where in the table the cursor is
- * ---------------------------------------------------------------------------------------- */
+/* --- where in the table the cursor is ------------------------------------------------------------ */
 
 static const struct cli_flag *find_flag(const struct cli_cmd *cmd, const char *name, size_t len, char letter)
 {
@@ -251,9 +248,7 @@ const struct cli_cmd cmd_complete = {
     .run = run_complete,
 };
 
-/* --- help as a command
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- help as a command --------------------------------------------------------------------------- */
 
 static int run_help(struct cli *c, struct err *e)
 {

@@ -10,9 +10,7 @@
 
 #define COMMAND_WIDTH 20
 
-/* --- ps
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- ps ------------------------------------------------------------------------------------------ */
 
 static char *names_of(const json_t *o)
 {
@@ -102,8 +100,7 @@ static const struct cli_flag ps_flags[] = {OUT_LIST_FLAGS, OUT_FILTER_FLAG, OUT_
 const struct cli_cmd cmd_ps = {.name = "ps", PS};
 static const struct cli_cmd ls_cmd = {.name = "ls", .alias = "ps,list", PS};
 
-/* --- kill, stop, start, restart, rm, wait
- * --------------------------------------------------------------------------------- */
+/* --- kill, stop, start, restart, rm, wait -------------------------------------------------------- */
 
 /* Does `path` (a format with the id) to every container and prints its name. */
 static int each(struct cli *c, bool delete, const char *action, const char *query)
@@ -261,9 +258,7 @@ const struct cli_cmd cmd_wait = {
     MANY,
 };
 
-/* --- top
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- top ----------------------------------------------------------------------------------------- */
 
 static int run_top(struct cli *c, struct err *e)
 {

@@ -76,9 +76,7 @@ static bool is_running(const json_t *t)
 	       order(jstr(t, "DesiredState")) >= 0;
 }
 
-/* --- reading
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- reading ------------------------------------------------------------------------------------- */
 
 static void forget(struct wait *w)
 {
@@ -109,8 +107,7 @@ static int read_state(struct wait *w, struct err *e)
 	return 0;
 }
 
-/* --- counting: sets done and want, and tells the progress of each slot or node
- * ----------------------------------------------- */
+/* --- counting: sets done and want, and tells the progress of each slot or node ------------------- */
 
 static void show(struct wait *w, size_t number, const json_t *t, const char *name)
 {
@@ -220,9 +217,7 @@ static void count(struct wait *w)
 	progress_total(&w->progress, w->done, w->want, w->job);
 }
 
-/* --- the end
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- the end ------------------------------------------------------------------------------------- */
 
 enum verdict { GO_ON, SUCCESS, FAILURE };
 

@@ -19,8 +19,7 @@
 
 #define DEFAULT_HOST "unix:///run/shoal.sock"
 
-/* --- libcurl, by name
- * ----------------------------------------------------------------------------------------------- */
+/* --- libcurl, by name ---------------------------------------------------------------------------- */
 
 struct curl_calls {
 	CURL *(*init)(void);
@@ -123,8 +122,7 @@ static int dial_tcp(const struct cli *c, const char *address, struct transport *
 	return 0;
 }
 
-/* --- unix sockets
- * ------------------------------------------------------------------------------------------------ */
+/* --- unix sockets -------------------------------------------------------------------------------- */
 
 static int dial_unix(const char *path, struct transport *ret, struct err *e)
 {

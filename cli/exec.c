@@ -26,8 +26,7 @@ static void on_resize(int signum)
 	resized = 1;
 }
 
-/* --- the terminal
- * ----------------------------------------------------------------------------------------------------- */
+/* --- the terminal -------------------------------------------------------------------------------- */
 
 static bool raw_mode(struct termios *old)
 {
@@ -56,8 +55,7 @@ static void send_size(const struct cli *c, const char *id)
 	free(side.host);
 }
 
-/* --- the streams
- * ------------------------------------------------------------------------------------------------------- */
+/* --- the streams --------------------------------------------------------------------------------- */
 
 /* What has come on the connection. *ret_end is set at its end. */
 static int drain(struct conn *k, struct frames *f, bool *ret_end, struct err *e)
@@ -146,9 +144,7 @@ static int attach(struct cli *c, const char *id, bool input, bool tty, struct er
 	return r;
 }
 
-/* --- the command
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- the command --------------------------------------------------------------------------------- */
 
 static json_t *make_config(const struct cli *c, bool input, bool tty, bool detach)
 {

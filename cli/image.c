@@ -13,9 +13,7 @@
 #include "cli/jsonstream.h"
 #include "cli/out.h"
 
-/* --- load
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- load ---------------------------------------------------------------------------------------- */
 
 static int run_load(struct cli *c, struct err *e)
 {
@@ -48,9 +46,7 @@ static const struct cli_flag load_flags[] = {
 	.flags = load_flags, .run = run_load
 const struct cli_cmd cmd_load = {LOAD};
 
-/* --- pull
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- pull ---------------------------------------------------------------------------------------- */
 
 /* Splits into name and tag or digest ("latest" when there is neither). */
 static void split_image(const char *image, char **ret_name, char **ret_tag)
@@ -92,9 +88,7 @@ static const struct cli_flag pull_flags[] = {{"quiet", 'q', CLI_BOOL, NULL, "Pri
 	.flags = pull_flags, .min_args = 1, .max_args = 1, .run = run_pull
 const struct cli_cmd cmd_pull = {PULL};
 
-/* --- ls
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- ls ------------------------------------------------------------------------------------------ */
 
 static void add_image(json_t *rows, const json_t *image, const char *ref, const char *digest, bool full)
 {
@@ -205,8 +199,7 @@ static const struct cli_flag images_flags[] = {OUT_LIST_FLAGS, OUT_FILTER_FLAG, 
 const struct cli_cmd cmd_images = {.name = "images", IMAGES};
 static const struct cli_cmd ls_cmd = {.name = "ls", .alias = "list", IMAGES};
 
-/* --- rm, tag, prune
- * ----------------------------------------------------------------------------------------------------- */
+/* --- rm, tag, prune ------------------------------------------------------------------------------ */
 
 static void print_removed(const json_t *list)
 {
@@ -300,9 +293,7 @@ static const struct cli_cmd prune_cmd = {
     .run = run_prune,
 };
 
-/* --- inspect
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- inspect ------------------------------------------------------------------------------------- */
 
 static int run_inspect(struct cli *c, struct err *e)
 {

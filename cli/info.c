@@ -115,9 +115,7 @@ static const struct cli_flag format_flags[] = {OUT_FORMAT_FLAG, {0}};
 	.flags = format_flags, .run = run_info
 const struct cli_cmd cmd_info = {INFO};
 
-/* --- df
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- df ------------------------------------------------------------------------------------------ */
 
 struct usage {
 	int64_t total, active;

@@ -31,9 +31,7 @@ static int print_sorted(struct cli *c, const struct out_column *columns, json_t 
 	return r;
 }
 
-/* --- networks
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- networks ------------------------------------------------------------------------------------ */
 
 static const struct out_column network_columns[] = {{"ID", "NETWORK ID", false}, {"Name", "NAME", false},
     {"Driver", "DRIVER", false}, {"Scope", "SCOPE", false}, {"CreatedAt", "CREATED AT", true},
@@ -109,9 +107,7 @@ const struct cli_cmd cmd_network = {
     .subs = network_subs,
 };
 
-/* --- volumes
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- volumes ------------------------------------------------------------------------------------- */
 
 static const struct out_column volume_columns[] = {{"Driver", "DRIVER", false},
     {"Name", "VOLUME NAME", false}, {"Scope", "SCOPE", true}, {"Mountpoint", "MOUNTPOINT", true},

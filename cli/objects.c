@@ -24,9 +24,7 @@ static const char *base(const struct cli *c)
 	return is_secret(c) ? "/secrets" : "/configs";
 }
 
-/* --- create
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- create -------------------------------------------------------------------------------------- */
 
 static int read_input(const char *path, size_t max, struct buf *b, struct err *e)
 {
@@ -80,9 +78,7 @@ static int run_create(struct cli *c, struct err *e)
 	return r;
 }
 
-/* --- ls
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- ls ------------------------------------------------------------------------------------------ */
 
 static int by_name(const void *pa, const void *pb)
 {
@@ -127,9 +123,7 @@ static int run_ls(struct cli *c, struct err *e)
 	return r;
 }
 
-/* --- inspect, rm
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- inspect, rm --------------------------------------------------------------------------------- */
 
 static int run_inspect(struct cli *c, struct err *e)
 {
@@ -150,9 +144,7 @@ static int run_rm(struct cli *c, struct err *e)
 	return each_delete(c, is_secret(c) ? "/secrets/" : "/configs/", "");
 }
 
-/* --- the commands
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- the commands -------------------------------------------------------------------------------- */
 
 static const struct cli_flag create_flags[] = {{"label", 'l', CLI_LIST, "KEY=VALUE", "A label", NULL}, {0}};
 static const struct cli_flag ls_flags[] = {OUT_LIST_FLAGS, OUT_FILTER_FLAG, {0}};

@@ -96,9 +96,7 @@ static bool remove_named(json_t *list, enum kind kind, const char *key)
 	return any;
 }
 
-/* --- adding
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- adding -------------------------------------------------------------------------------------- */
 
 static void add_env(json_t *list, const char *s)
 {
@@ -281,8 +279,7 @@ static int remove_all(struct cli *c, json_t *spec, const struct list *l, const c
 	return 0;
 }
 
-/* --- capabilities: adding one takes it off the other list, and the other way round
- * -------------------------------------- */
+/* --- capabilities: adding one takes it off the other list, and the other way round --------------- */
 
 static char *capability(const char *s)
 {

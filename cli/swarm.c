@@ -39,8 +39,7 @@ static bool set_spec(const struct cli *c, json_t *spec)
 	return any;
 }
 
-/* --- join commands
- * ---------------------------------------------------------------------------------------------------- */
+/* --- join commands ------------------------------------------------------------------------------- */
 
 static void print_join(const char *role, const char *token, const char *address)
 {

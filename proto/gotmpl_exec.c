@@ -27,8 +27,7 @@ struct run {
 static int eval(struct run *r, const struct expr *x, json_t *dot, json_t **ret);
 static int exec_list(struct run *r, const struct node_list *l, json_t *dot);
 
-/* --- variables
- * ------------------------------------------------------------------------------------------------------ */
+/* --- variables ----------------------------------------------------------------------------------- */
 
 static void push(struct run *r, const char *name, json_t *value)
 {
@@ -54,8 +53,7 @@ static struct var *find_var(struct run *r, const char *name)
 	return NULL;
 }
 
-/* --- expressions
- * ---------------------------------------------------------------------------------------------------- */
+/* --- expressions --------------------------------------------------------------------------------- */
 
 json_t *gotmpl_field(const json_t *o, const char *name, bool ignore_case)
 {
@@ -120,6 +118,16 @@ static int eval_and_or(struct run *r, const struct expr *x, json_t *dot, json_t 
 	return 0;
 }
 
+/* What a function's work on a value may cost, in steps: otherwise few steps on long strings would take
+ * minutes. */
+static unsigned cost(const json_t *v)
+{
+	size_t n = json_is_string(v)  ? json_string_length(v) / 16
+		   : json_is_array(v) ? json_array_size(v)
+				      : json_object_size(v);
+	return n > GOTMPL_MAX_STEPS ? GOTMPL_MAX_STEPS : (unsigned)n;
+}
+
 static int eval_call(struct run *r, const struct expr *x, json_t *dot, json_t **ret)
 {
 	CLEANUP_FREE json_t **args = xcalloc(x->n + 1, sizeof(*args));
@@ -127,12 +135,14 @@ static int eval_call(struct run *r, const struct expr *x, json_t *dot, json_t **
 	int rc = 0;
 	while (n < x->n && rc == 0)
 		if ((rc = eval(r, x->args[n], dot, &args[n])) == 0)
-			n++;
+			r->steps += cost(args[n++]);
 	if (rc == 0) {
 		rc = x->builtin ? x->builtin(args, n, ret, r->e)
 				: r->opts->funcs[x->custom].call(r->opts->data, args, n, ret, r->e);
 		if (rc < 0)
 			err_wrap(r->e, "%s", x->name);
+		else
+			r->steps += cost(*ret);
 	}
 	for (size_t i = 0; i < n; i++)
 		json_decref(args[i]);
@@ -190,9 +200,7 @@ static int eval(struct run *r, const struct expr *x, json_t *dot, json_t **ret)
 	return err_set(r->e, ERR_INTERNAL, "an expression of no kind");
 }
 
-/* --- nodes
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- nodes --------------------------------------------------------------------------------------- */
 
 static int exec_range_item(struct run *r, const struct node *n, json_t *key, json_t *value)
 {
@@ -222,6 +230,7 @@ static int exec_range_map(struct run *r, const struct node *n, json_t *map)
 	json_t *v;
 	json_object_foreach(map, key, v) strlist_add(&keys, key);
 	strlist_sort(&keys);
+	r->steps += cost(map);
 	int rc = 0;
 	for (size_t i = 0; i < keys.n; i++) {
 		json_t *k = json_string(keys.v[i]);

@@ -46,8 +46,7 @@ static int need_string(json_t *const *args, size_t i, struct err *e)
 	return json_is_string(args[i]) ? 0 : err_set(e, ERR_INVALID, "argument %zu is no string", i + 1);
 }
 
-/* --- logic and comparison
- * -------------------------------------------------------------------------------------------- */
+/* --- logic and comparison ------------------------------------------------------------------------ */
 
 static int call_not(json_t *const *args, size_t n, json_t **ret, struct err *e)
 {
@@ -116,8 +115,7 @@ ORDER(le, <=)
 ORDER(gt, >)
 ORDER(ge, >=)
 
-/* --- lists, maps, strings
- * ---------------------------------------------------------------------------------------------- */
+/* --- lists, maps, strings ------------------------------------------------------------------------ */
 
 static int call_len(json_t *const *args, size_t n, json_t **ret, struct err *e)
 {
@@ -289,9 +287,7 @@ static int call_truncate(json_t *const *args, size_t n, json_t **ret, struct err
 	return 0;
 }
 
-/* --- printing
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- printing ------------------------------------------------------------------------------------ */
 
 static int call_json(json_t *const *args, size_t n, json_t **ret, struct err *e)
 {

@@ -96,9 +96,7 @@ int gotmpl_print(struct buf *b, const json_t *v, size_t max, struct err *e)
 	return print(b, v, max, 0, e);
 }
 
-/* --- printf
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- printf -------------------------------------------------------------------------------------- */
 
 struct verb {
 	bool minus, plus, sharp, space, zero;
