@@ -5,17 +5,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "agent/spawn.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/api/local.h"
 
 #define HTTP_GRACE_MS 500
+#define LOCK_WAIT_MS  2000
 
 struct running {
 	struct node node;
@@ -28,11 +32,17 @@ static int take_lock(struct node *n, struct err *e)
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, errno, "opening %s", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		char pid[32] = "?";
-		ssize_t got = read(fd, pid, sizeof(pid) - 1);
+	char pid[32] = "?";
+	for (unsigned ms = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; ms += 5) {
+		ssize_t got = pread(fd, pid, sizeof(pid) - 1, 0);
 		pid[got > 0 ? got : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;
+		/* A daemon that was just killed may have left a child that still holds its descriptors, until
+		 * it runs its program. */
+		if (spawn_start_time((pid_t)strtol(pid, NULL, 10)) == 0 && ms < LOCK_WAIT_MS) {
+			nanosleep(&(struct timespec){0, 5 * 1000000}, NULL);
+			continue;
+		}
 		close(fd);
 		return err_set(e, ERR_CONFLICT,
 		    "another shoald (pid %s) runs on %s: stop it, or give this one a --data-root of its own",
