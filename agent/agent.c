@@ -2,8 +2,9 @@
  * agent.h.
  *
  * A full assignment replaces everything: tasks that it does not name are stopped and removed, and so are
- * containers that carry a task's id but belong to no task. Deltas add, change and remove. Published ports are
- * taken before tasks, so that a task that is to stop has left the load balancer before it gets its signal.
+ * containers that carry a task's id but belong to no task. Deltas add, change and remove. Published ports
+ * (publish.c) are taken before tasks, so that a task that is to stop has left the load balancer before it
+ * gets its signal.
  *
  * Statuses go back in batches: one a turn of the loop at most, and only the latest state of each task. A
  * batch that was not acknowledged is part of the next session's first one. */
@@ -36,6 +37,7 @@ struct agent *agent_start(const struct agent_opts *o)
 	a->node_changed = o->node_changed;
 	a->removed = o->removed;
 	a->data = o->data;
+	publish_init(a);
 	a->session = session_start(a);
 	return a;
 }
@@ -53,69 +55,6 @@ void agent_set_node(struct agent *a, const Pb__Node *n)
 	a->node = pb_clone(n);
 	if (a->node_changed)
 		a->node_changed(a->data, a->node);
-}
-
-/* --- published ports */
-
-static void publish(struct agent *a, const Pb__PublishedService *p)
-{
-	struct hostnet_ingress_port *ports = xcalloc(p->n_ports ? p->n_ports : 1, sizeof(*ports));
-	struct hostnet_backend *backends = xcalloc(p->n_backends ? p->n_backends : 1, sizeof(*backends));
-	size_t n_ports = 0, n_backends = 0;
-	for (size_t i = 0; i < p->n_ports; i++) {
-		const Pb__PortConfig *c = p->ports[i];
-		ports[n_ports++] = (struct hostnet_ingress_port){
-		    .published = (uint16_t)c->published_port,
-		    .target = (uint16_t)c->target_port,
-		    .udp = c->has_protocol && c->protocol == PB__PORT_PROTOCOL__E__UDP,
-		};
-	}
-	for (size_t i = 0; i < p->n_backends; i++) {
-		const struct task *t = strmap_get(&a->tasks, p->backends[i]->task_id);
-		if (t && t->container_id && task_is_serving(t))
-			backends[n_backends++] = (struct hostnet_backend){.container_id = t->container_id};
-	}
-	struct err e = ERR_INIT;
-	if (hostnet_publish(a->net, p->service_id, ports, n_ports, backends, n_backends, &e) != 0)
-		log_error("service %s: its ports could not be published: %s", p->service_id, e.text);
-	free(ports);
-	free(backends);
-}
-
-static void take_published(struct agent *a, const Pb__Assignments *as)
-{
-	for (size_t i = 0; i < as->n_published; i++) {
-		pb_free(strmap_put(&a->published, as->published[i]->service_id, pb_clone(as->published[i])));
-		publish(a, as->published[i]);
-	}
-	for (size_t i = 0; i < as->n_removed_published; i++) {
-		pb_free(strmap_remove(&a->published, as->removed_published[i]));
-		hostnet_unpublish(a->net, as->removed_published[i]);
-	}
-	if (!as->full)
-		return;
-	struct strmap named = STRMAP_INIT;
-	for (size_t i = 0; i < as->n_published; i++)
-		strmap_put(&named, as->published[i]->service_id, a);
-	const char *id;
-	void *v;
-	for (size_t it = 0; strmap_next(&a->published, &it, &id, &v);) {
-		if (strmap_has(&named, id))
-			continue;
-		hostnet_unpublish(a->net, id);
-		strmap_remove(&a->published, id);
-		pb_free(v);
-	}
-	strmap_done(&named);
-}
-
-/* A backend that this node has just stopped serving leaves at once; the manager's table follows. */
-static void republish_of(struct agent *a, const struct task *t)
-{
-	const Pb__PublishedService *p =
-	    t->assigned->service_id ? strmap_get(&a->published, t->assigned->service_id) : NULL;
-	if (p)
-		publish(a, p);
 }
 
 /* --- assignments */
@@ -250,7 +189,7 @@ void agent_assign(struct agent *a, const Pb__Assignments *as)
 	if (a->closing || a->leaving)
 		return;
 	take_templates(a, as);
-	take_published(a, as);
+	publish_take(a, as);
 	if (as->full)
 		remove_unnamed(a, as);
 	for (size_t i = 0; i < as->n_tasks; i++)
@@ -263,10 +202,8 @@ void agent_assign(struct agent *a, const Pb__Assignments *as)
 	a->sequence = as->sequence;
 	if (as->full) {
 		remove_orphans(a);
-		/* Adopted tasks may be backends already. */
-		void *p;
-		for (size_t it = 0; strmap_next(&a->published, &it, NULL, &p);)
-			publish(a, p);
+		/* Not before the containers were found: until then the ports lead where they led. */
+		publish_all(a);
 		/* What changed before the session was there, and what the manager may have missed. */
 		void *v;
 		for (size_t it = 0; strmap_next(&a->tasks, &it, NULL, &v);)
@@ -294,7 +231,7 @@ static void flush_later(void *data)
 void agent_task_changed(struct agent *a, struct task *t)
 {
 	if (t->state.state >= 1 && (t->stopping || t->status->state >= PB__TASK_STATE__E__COMPLETE))
-		republish_of(a, t);
+		publish_of(a, t);
 	strmap_put(&a->dirty, t->id, t);
 	if (!a->flush_queued && !a->closing) {
 		a->flush_queued = true;
@@ -356,7 +293,7 @@ static void agent_free(struct agent *a)
 	strmap_done(&a->tasks);
 	strmap_done(&a->dirty);
 	strmap_done_free(&a->templates, pb_free);
-	strmap_done_free(&a->published, pb_free);
+	publish_done(a);
 	strlist_done(&a->managers);
 	pb_free(a->description);
 	pb_free(a->node);
@@ -405,13 +342,9 @@ void agent_leave(struct agent *a, void (*closed)(void *data), void *data)
 	a->leaving = true;
 	a->closed = closed;
 	a->closed_data = data;
-	const char *id;
-	void *v;
-	for (size_t it = 0; strmap_next(&a->published, &it, &id, &v);)
-		hostnet_unpublish(a->net, id);
-	strmap_done_free(&a->published, pb_free);
-	a->published = (struct strmap)STRMAP_INIT;
+	publish_none(a);
 	struct strlist ids = STRLIST_INIT;
+	const char *id;
 	for (size_t it = 0; strmap_next(&a->tasks, &it, &id, NULL);)
 		strlist_add(&ids, id);
 	a->orphans++; /* keeps the end away until everything was started */

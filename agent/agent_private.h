@@ -29,8 +29,9 @@ struct agent {
 	struct strmap tasks;     /* id -> struct task */
 	struct strmap templates; /* id -> Pb__Template */
 	struct strmap published; /* service id -> Pb__PublishedService */
-	uint64_t sequence;       /* of the last assignments taken */
-	bool publish_dirty;
+	struct strmap refused;   /* service id -> why its ports could not be published (heap) */
+	struct timer *publish_retry;
+	uint64_t sequence; /* of the last assignments taken */
 
 	struct session *session;
 	struct strmap dirty; /* tasks whose status waits to be reported: id -> struct task */
@@ -91,6 +92,17 @@ void agent_set_node(struct agent *a, const Pb__Node *n);
 void agent_flush(struct agent *a);
 /* Frees a dead agent that nothing holds any more. */
 void agent_unref(struct agent *a);
+
+/* --- published ports (agent/publish.c) */
+void publish_init(struct agent *a);
+/* Removals at once. What is to be published: at once, too, by a delta; after a full assignment publish_all
+ * does it, when the tasks have found their containers. */
+void publish_take(struct agent *a, const Pb__Assignments *as);
+void publish_all(struct agent *a);
+/* A task has become or stopped being a backend: the manager's table follows later. */
+void publish_of(struct agent *a, const struct task *t);
+void publish_none(struct agent *a); /* every port goes */
+void publish_done(struct agent *a); /* frees; what is published stays */
 
 /* --- the stream to a manager (agent/session.c) */
 struct session *session_start(struct agent *a);

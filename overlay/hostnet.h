@@ -81,6 +81,8 @@ struct hostnet_ingress_port {
 int hostnet_publish(struct hostnet *n, const char *service_id, const struct hostnet_ingress_port *ports,
     size_t n_ports, const struct hostnet_backend *backends, size_t n_backends, struct err *e);
 void hostnet_unpublish(struct hostnet *n, const char *service_id);
+/* Unpublishes every service that is not named: those of an earlier run of the daemon, too. */
+void hostnet_unpublish_others(struct hostnet *n, const char *const *service_ids, size_t count);
 /* The host's resolvers for a container's resolv.conf: loopback ones replaced by what the host's stub uses, or
  * by the gateway relay. Text, heap. */
 char *hostnet_resolv_conf(struct hostnet *n, const struct strlist *servers, const struct strlist *search,

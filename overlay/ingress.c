@@ -161,6 +161,21 @@ void hostnet_unpublish(struct hostnet *n, const char *service_id)
 	pthread_mutex_unlock(&n->lock);
 }
 
+void hostnet_unpublish_others(struct hostnet *n, const char *const *service_ids, size_t count)
+{
+	struct strmap keep = STRMAP_INIT;
+	const char *id;
+	void *v;
+	for (size_t i = 0; i < count; i++)
+		strmap_put(&keep, service_ids[i], n);
+	pthread_mutex_lock(&n->lock);
+	for (size_t it = 0; strmap_next(&n->services, &it, &id, &v);)
+		if (!strmap_has(&keep, id))
+			drop_service(n, v);
+	pthread_mutex_unlock(&n->lock);
+	strmap_done(&keep);
+}
+
 void ingress_drop_stale(struct hostnet *n)
 {
 	void *v;

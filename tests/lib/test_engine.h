@@ -103,7 +103,7 @@ static inline void te_load_image(struct te *t, const char *name)
 	CLEANUP_FREE char *tar = te_archive(name);
 	CLEANUP_BUF struct buf b = BUF_INIT;
 	struct err e = ERR_INIT;
-	struct image_load *l;
+	struct image_load *l = NULL;
 	struct te_done d = {0};
 	if (fs_read(tar, 64u << 20, &b, &e) < 0 ||
 	    images_load_start(t->images, NULL, te_image_cb, &d, &l, &e) < 0 ||

@@ -158,6 +158,20 @@ static void test_ingress(void **state)
 	hostnet_unpublish(n, "web");
 	assert_refused(env.outside, HOST_IP, 8001, ECONNREFUSED);
 	hostnet_unpublish(n, "web");
+	/* What is not named goes, what an earlier run published included. */
+	publish(n, "web", false, 8001, 80, ids, 1);
+	publish(n, "old", false, 8002, 80, ids, 1);
+	hostnet_close(n);
+	n = open_net();
+	assert_reached(env.outside, HOST_IP, 8002, servers[0], OUTSIDE_IP);
+	const char *keep[] = {"web", "other"};
+	hostnet_unpublish_others(n, keep, 2);
+	assert_refused(env.outside, HOST_IP, 8002, ECONNREFUSED);
+	assert_reached(env.outside, HOST_IP, 8001, servers[0], OUTSIDE_IP);
+	publish(n, "new", false, 8002, 80, ids, 1);
+	assert_reached(env.outside, HOST_IP, 8002, servers[0], OUTSIDE_IP);
+	hostnet_unpublish_others(n, NULL, 0);
+	assert_refused(env.outside, HOST_IP, 8001, ECONNREFUSED);
 	for (int i = 0; i < 3; i++)
 		close(servers[i]);
 	hostnet_destroy(n);
