@@ -21,7 +21,7 @@ static int get_bool(const json_t *o, const char *key, bool *ret, struct err *e)
 	const json_t *v = json_get(o, key);
 	if (v && !json_is_boolean(v))
 		return err_set(e, ERR_INVALID, "%s must be true or false", key);
-	*ret = v && json_is_true(v);
+	*ret = json_is_true(v);
 	return 0;
 }
 
