@@ -131,13 +131,15 @@ static void go_on_removing(void *data)
 static void let_run(struct ctr *c)
 {
 	struct engine *g = c->g;
+	const struct runtime rt =
+	    runtime_that_made(&g->runtime, c->rec->runtime, c->rec->runtime_hides_unified);
 	enum runtime_go go;
 	int fd = -1;
 	struct err e = ERR_INIT;
-	if (!runtime_waits(&g->runtime, c->rec->id))
+	if (!runtime_waits(&rt, c->rec->id))
 		return;
 	log_info("letting a container run whose start was cut off id=%.12s", c->rec->id);
-	int r = runtime_go(&g->runtime, c->rec->id, &go, &fd, &e);
+	int r = runtime_go(&rt, c->rec->id, &go, &fd, &e);
 	if (r == 0 && go == RUNTIME_GO_WAIT) {
 		for (int i = 0; i < 1000; i++) {
 			struct timespec t = {0, 1000000};
@@ -147,10 +149,10 @@ static void let_run(struct ctr *c)
 			nanosleep(&t, NULL);
 		}
 		close(fd);
-		CLEANUP_FREE char *fifo = xasprintf("%s/%s/exec.fifo", g->runtime.root, c->rec->id);
+		CLEANUP_FREE char *fifo = xasprintf("%s/%s/exec.fifo", rt.root, c->rec->id);
 		unlink(fifo);
 	} else if (r == 0 && go == RUNTIME_GO_CALL) {
-		r = runtime_start(&g->runtime, c->rec->id, -1, &e);
+		r = runtime_start(&rt, c->rec->id, -1, &e);
 	}
 	if (r < 0)
 		log_warn("a container whose start was cut off does not run id=%.12s error=\"%s\"", c->rec->id,

@@ -326,11 +326,24 @@ static void let_run(struct start_job *j)
 
 /* --- the report */
 
+/* crun does not name what it cannot execute (a directory, a file without the right). */
+static char *name_executable(const Pb__ContainerConfig *c, char *words)
+{
+	static const char crun[] = "open executable: ";
+	if (!str_has_prefix(words, crun))
+		return words;
+	const char *arg0 = c->n_entrypoint ? c->entrypoint[0] : c->n_cmd ? c->cmd[0] : "";
+	char *named = xasprintf("exec: \"%s\": %s", arg0, words + strlen(crun));
+	free(words);
+	return named;
+}
+
 static void take_report(struct start_job *j, const struct conmon_report *rep)
 {
 	Pb__Container *rec = j->c->rec;
 	if (rep->data <= 0) {
-		CLEANUP_FREE char *words = runtime_error_words(str_or(rep->message, ""));
+		CLEANUP_FREE char *words =
+		    name_executable(rec->config, runtime_error_words(str_or(rep->message, "")));
 		fail(j, ERR_INVALID, *words ? words : "the runtime failed without a word");
 		return;
 	}
@@ -340,6 +353,9 @@ static void take_report(struct start_job *j, const struct conmon_report *rep)
 	rec->started_at = clock_unix_ns(j->g->clock);
 	rec->status = ST_RUNNING;
 	rec->has_started_once = rec->started_once = true;
+	pb_set_str(&rec->runtime, j->g->runtime.path);
+	rec->has_runtime_hides_unified = true;
+	rec->runtime_hides_unified = j->g->runtime.hide_unified;
 	rec->has_exit_code = rec->has_exit_unknown = rec->has_oom_killed = rec->has_stop_requested = false;
 	rec->exit_unknown = rec->oom_killed = rec->stop_requested = false;
 	rec->exit_code = 0;

@@ -56,6 +56,7 @@ struct exec_session {
 	struct image *image;
 	struct err err;
 	char *bundle;
+	char *runtime; /* of the container, or NULL: the one in use */
 	pid_t container_conmon;
 	struct conmon_proc proc;
 	int attach_fd;
@@ -89,6 +90,7 @@ static void session_free(struct exec_session *s)
 	free((char *)(uintptr_t)s->cfg.detach_keys);
 	free(s->container);
 	free(s->bundle);
+	free(s->runtime);
 	free(s);
 }
 
@@ -428,8 +430,9 @@ static void start_work(void *data)
 		err_set(e, ERR_CONFLICT, "container %s is not running", s->container);
 		return;
 	}
+	const struct runtime rt = runtime_that_made(&g->runtime, s->runtime, false); /* ns has the mounts */
 	struct conmon_opts co = {.path = g->conmon_path,
-	    .runtime = &g->runtime,
+	    .runtime = &rt,
 	    .id = s->container,
 	    .name = s->id,
 	    .bundle = s->bundle,
@@ -494,6 +497,8 @@ int exec_start(struct engine *g, const char *exec_id, const struct exec_stdio *s
 	s->rows = rows;
 	s->cols = cols;
 	s->container_conmon = (pid_t)c->rec->conmon_pid;
+	free(s->runtime);
+	s->runtime = xstrdup(c->rec->runtime);
 	r = fs_mkdir_p(s->bundle, 0700, e);
 	if (r < 0) {
 		fs_remove_tree(s->bundle, NULL);

@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
-#include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -39,16 +39,11 @@ uint64_t oci_caps_default(void)
 
 uint64_t oci_caps_all(void)
 {
-	CLEANUP_BUF struct buf b = BUF_INIT;
-	uint64_t last = ARRAY_LEN(names) - 1;
-	if (fs_read("/proc/sys/kernel/cap_last_cap", 64, &b, NULL) == 0 && b.len) {
-		if (b.data[b.len - 1] == '\n')
-			b.data[b.len - 1] = '\0';
-		uint64_t v;
-		if (str_parse_u64(b.data, &v, NULL) == 0 && v < last)
-			last = v;
-	}
-	return (UINT64_C(2) << last) - 1;
+	uint64_t set = 0;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1)
+			set |= UINT64_C(1) << i;
+	return set;
 }
 
 bool oci_caps_has(uint64_t caps, const char *name)
@@ -72,7 +67,10 @@ static int parse_list(char *const *v, size_t n, uint64_t all, uint64_t *ret, boo
 		if (c < 0)
 			return err_set(e, ERR_INVALID, "unknown capability \"%s\"", v[i]);
 		if (!(all >> c & 1))
-			return err_set(e, ERR_INVALID, "capability \"%s\" is not known to this kernel", v[i]);
+			return err_set(e, ERR_INVALID,
+			    "capability \"%s\" is not there to give: this kernel does not know it, or the "
+			    "daemon does not have it",
+			    v[i]);
 		set |= UINT64_C(1) << c;
 	}
 	*ret = set;

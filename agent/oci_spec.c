@@ -341,8 +341,8 @@ static json_t *process_json(const Pb__ContainerConfig *c, const struct oci_user 
 	    "noNewPrivileges", (int)c->no_new_privileges);
 	if (c->n_ulimits)
 		json_object_set_new(p, "rlimits", rlimits_json(c));
-	if (c->has_oom_score_adj)
-		json_object_set_new(p, "oomScoreAdj", json_integer(c->oom_score_adj));
+	/* Always: without it a container has the daemon's, which its unit lowers. */
+	json_object_set_new(p, "oomScoreAdj", json_integer(c->has_oom_score_adj ? c->oom_score_adj : 0));
 	return p;
 }
 
@@ -392,7 +392,8 @@ static void add_default(const Pb__ContainerConfig *c, json_t *to, const char *ta
 static void add_file(const Pb__ContainerConfig *c, json_t *to, const char *target, const char *source)
 {
 	if (source)
-		add_default(c, to, target, "bind", source, "rbind,rprivate");
+		add_default(
+		    c, to, target, "bind", source, c->read_only ? "rbind,rprivate,ro" : "rbind,rprivate");
 }
 
 static void add_user_mount(json_t *to, const Pb__ContainerMount *m)

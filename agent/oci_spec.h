@@ -32,7 +32,7 @@ char *oci_read_image_file(char *const *dirs, size_t n_dirs, const char *path);
 
 /* --- capabilities (oci_caps.c): a set is a bit mask by capability number */
 uint64_t oci_caps_default(void);
-uint64_t oci_caps_all(void); /* what this kernel knows */
+uint64_t oci_caps_all(void); /* what the daemon has to give: what this kernel knows, or less */
 /* Names with or without CAP_, any case, ALL; drops first, then adds, ALL in either first of all. ERR_INVALID
  * names an unknown one. */
 int oci_caps_apply(uint64_t base, char *const *add, size_t n_add, char *const *drop, size_t n_drop,

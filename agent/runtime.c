@@ -300,6 +300,19 @@ int runtime_probe(
 	return 0;
 }
 
+struct runtime runtime_that_made(const struct runtime *rt, const char *path, bool hide_unified)
+{
+	struct runtime made = *rt;
+	if (!path || strcmp(path, rt->path) == 0)
+		return made;
+	const char *base = strrchr(path, '/');
+	made.path = (char *)(uintptr_t)path;
+	made.name = base ? (char *)(uintptr_t)base + 1 : made.path;
+	made.kind = kind_of(made.name);
+	made.hide_unified = hide_unified;
+	return made;
+}
+
 void runtime_done(struct runtime *rt)
 {
 	free(rt->name);

@@ -39,6 +39,9 @@ char *runtime_fingerprint(const char *wanted, const struct cgroups *cg);
 /* Takes up a choice without probing. */
 int runtime_adopt(
     const char *name, bool hide_unified, const char *exec_root, struct runtime *ret, struct err *e);
+/* rt, or the runtime at `path` when that is another: the one that made a container, before a restart chose
+ * rt. Borrows from both; nothing to be done with it. path NULL: rt. */
+struct runtime runtime_that_made(const struct runtime *rt, const char *path, bool hide_unified);
 
 /* Mounts for a mount namespace in which the runtime works; mounts made there do not reach the host's. At
  * most 4. */

@@ -334,7 +334,9 @@ static void on_pulled(void *data, const char *image_id, const struct err *e)
 			make_container(t, im);
 			image_unref(im);
 		} else {
-			set_state(t, T_REJECTED, e->code ? e->text : fe.text);
+			/* "No such image: X", and why it could not be pulled. */
+			CLEANUP_FREE char *both = xasprintf("%s: %s", fe.text, e->text);
+			set_state(t, T_REJECTED, e->code ? both : fe.text);
 		}
 	}
 	task_drive(t);

@@ -22,13 +22,35 @@ json_t *task_template_context(const struct task_template_values *v)
 	    "Name", str_or(v->task_name, ""), "Slot", str_or(v->slot, ""));
 }
 
+/* Swarm's join takes the separator first; that of --format takes it last. */
+static int call_join(void *data, json_t *const *args, size_t n, json_t **ret, struct err *e)
+{
+	(void)data;
+	CLEANUP_BUF struct buf b = BUF_INIT;
+	for (size_t i = 0; i < n; i++) {
+		/* A label that is not there is null, and empty text. */
+		if (!json_is_string(args[i]) && !json_is_null(args[i]))
+			return err_set(e, ERR_INVALID, "join: argument %zu is no string", i + 1);
+		if (b.len > EXPANDED_MAX)
+			return err_set(e, ERR_TOO_LARGE, "join: the text is too long");
+		if (i > 1)
+			buf_puts(&b, str_or(json_string_value(args[0]), ""));
+		if (i > 0)
+			buf_puts(&b, str_or(json_string_value(args[i]), ""));
+	}
+	*ret = json_stringn(b.data ? b.data : "", b.len);
+	return *ret ? 0 : err_set(e, ERR_INVALID, "join: the text is not UTF-8");
+}
+
 int task_template_expand(const char *what, const char *text, json_t *context, char **ret, struct err *e)
 {
 	if (!strstr(text, "{{")) {
 		*ret = xstrdup(text);
 		return 0;
 	}
-	const struct gotmpl_opts o = {.missing_is_error = true, .max_output = EXPANDED_MAX};
+	static const struct gotmpl_func funcs[] = {{"join", call_join}, {NULL, NULL}};
+	static const struct gotmpl_opts o = {
+	    .missing_is_error = true, .max_output = EXPANDED_MAX, .funcs = funcs};
 	CLEANUP_BUF struct buf out = BUF_INIT;
 	int rc = gotmpl_expand(text, &o, context, &out, e);
 	if (rc != 0) {

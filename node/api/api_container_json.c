@@ -415,7 +415,16 @@ static void host_config_constants(json_t *o)
 	set_int(o, "ShmSize", 64 * 1024 * 1024);
 }
 
-static json_t *host_config(struct api_local *l, const Pb__ContainerConfig *g)
+/* Of the one that made it, which a restart may have replaced by another. */
+static const char *runtime_name(const struct api_local *l, const Pb__Container *c)
+{
+	const char *slash = c->runtime ? strrchr(c->runtime, '/') : NULL;
+	if (c->runtime)
+		return slash ? slash + 1 : c->runtime;
+	return l->engine ? engine_runtime(l->engine) : "";
+}
+
+static json_t *host_config(struct api_local *l, const Pb__Container *c, const Pb__ContainerConfig *g)
 {
 	json_t *o = json_object();
 	const Pb__DNSConfig *d = g->dns_config;
@@ -439,7 +448,7 @@ static json_t *host_config(struct api_local *l, const Pb__ContainerConfig *g)
 	json_object_set_new(o, "SecurityOpt", security_options(g));
 	if (g->n_sysctls)
 		json_object_set_new(o, "Sysctls", kvs(g->sysctls, g->n_sysctls));
-	set_str(o, "Runtime", l->engine ? engine_runtime(l->engine) : "");
+	set_str(o, "Runtime", runtime_name(l, c));
 	set_int(o, "Memory", g->memory_bytes);
 	set_int(o, "NanoCpus", g->nano_cpus);
 	json_object_set_new(o, "PidsLimit", g->has_pids_limit ? json_integer(g->pids_limit) : json_null());
@@ -510,7 +519,7 @@ json_t *container_inspect_json(struct api_local *l, const Pb__Container *c)
 	set_str(o, "ProcessLabel", "");
 	set_str(o, "AppArmorProfile", "");
 	json_object_set_new(o, "ExecIDs", json_null());
-	json_object_set_new(o, "HostConfig", host_config(l, g));
+	json_object_set_new(o, "HostConfig", host_config(l, c, g));
 	json_object_set_new(o, "GraphDriver", json_pack("{s:s, s:n}", "Name", "overlay2", "Data"));
 	json_object_set_new(o, "Mounts", mount_points(g));
 	json_object_set_new(o, "Config", config_json(c, exposed));
