@@ -194,7 +194,7 @@ static int overlay_options(
 		 * the monitor's end waits for that. A task's container never outlives the machine (a new task
 		 * takes its place), so what is unwritten at a power cut is lost with it in any case. The mark
 		 * of an earlier mount would refuse this one. */
-		CLEANUP_FREE char *mark = xasprintf("%s/work/work/incompat", dir);
+		CLEANUP_FREE char *mark = xasprintf("%s/%s/%s/incompat", dir, "work", "work");
 		fs_remove_tree(mark, NULL);
 		buf_puts(ret, ",volatile");
 	}
