@@ -58,6 +58,7 @@ struct task {
 	bool stopping;      /* engine_stop is under way or done: its end is a shutdown */
 	bool unhealthy;
 	bool removing; /* no longer assigned: goes when all is cleared away */
+	bool warned;   /* status->err is task_warn's */
 	struct image_op *pull;
 	char *pull_err;
 };
@@ -70,6 +71,9 @@ void task_remove(struct task *t);
 void task_drive(struct task *t);
 void task_container_changed(struct task *t, const Pb__Container *c);
 bool task_is_serving(const struct task *t); /* RUNNING and not asked to stop */
+/* What is wrong around a task that runs (its service's port cannot be published), for `service ps`; NULL: all
+ * is well again. */
+void task_warn(struct task *t, const char *err);
 void task_free(struct task *t);
 
 /* --- the container that a task becomes (agent/task_config.c). Pure. */

@@ -5,9 +5,9 @@
  * in the kernel: a service that was removed while nobody ran here would else keep its port. The ports of the
  * others go on leading where they led until the tasks have found their containers.
  *
- * A port that another program has is refused by the network; its service is tried again every few seconds,
- * and whenever its backends change. Within one assignment ports may move from one service to another: those
- * that were refused are tried once more when all have been set. */
+ * A port that another program has is refused by the network; the service's tasks here say so, and it is tried
+ * again every few seconds, and whenever its backends change. Within one assignment ports may move from one
+ * service to another: those that were refused are tried once more when all have been set. */
 #include "agent/agent_private.h"
 
 #include "base/log.h"
@@ -41,19 +41,33 @@ static int publish(struct agent *a, const Pb__PublishedService *p, struct err *e
 	return r;
 }
 
+/* The service's tasks here show why nobody reaches them by the port. */
+static void warn_tasks(struct agent *a, const char *service_id, const char *err)
+{
+	void *v;
+	for (size_t it = 0; strmap_next(&a->tasks, &it, NULL, &v);) {
+		struct task *t = v;
+		if (str_eq(t->assigned->service_id, service_id))
+			task_warn(t, err);
+	}
+}
+
 /* Logs when the reason is a new one. */
 static void publish_and_note(struct agent *a, const Pb__PublishedService *p)
 {
 	struct err e = ERR_INIT;
 	char *before = strmap_remove(&a->refused, p->service_id);
 	if (publish(a, p, &e) == 0) {
-		if (before)
+		if (before) {
 			log_info("service %s: its ports are published now", p->service_id);
+			warn_tasks(a, p->service_id, NULL);
+		}
 		free(before);
 		return;
 	}
 	if (!before || !str_eq(before, e.text))
 		log_error("service %s: its ports could not be published: %s", p->service_id, e.text);
+	warn_tasks(a, p->service_id, e.text);
 	free(before);
 	strmap_put(&a->refused, p->service_id, xstrdup(e.text));
 	if (!timer_armed(a->publish_retry))

@@ -106,6 +106,10 @@ static void fill_container_status(struct task *t)
 static void set_state(struct task *t, unsigned next, const char *err)
 {
 	sm_move(&t->state, next);
+	if (t->warned) {
+		t->warned = false;
+		pb_set_str(&t->status->err, NULL);
+	}
 	t->status->state = shown[next].state;
 	t->status->timestamp = clock_unix_ns(t->agent->clock);
 	if (shown[next].message)
@@ -117,6 +121,16 @@ static void set_state(struct task *t, unsigned next, const char *err)
 		log_warn("task %s is %s: %s", t->id, sm_name(&t->state), err);
 	else
 		log_debug("task %s is %s", t->id, sm_name(&t->state));
+	agent_task_changed(t->agent, t);
+}
+
+void task_warn(struct task *t, const char *err)
+{
+	if (t->state.state != T_RUNNING || (!err && !t->warned) || (err && str_eq(err, t->status->err)))
+		return;
+	t->warned = err != NULL;
+	pb_set_str(&t->status->err, err);
+	t->status->timestamp++; /* news, of a state that is as old as before */
 	agent_task_changed(t->agent, t);
 }
 
