@@ -58,29 +58,23 @@ static int lmdb_err(struct err *e, int rc, const char *what)
 
 /* --- the copy */
 
-static int sync_path(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	int r = fsync(fd) < 0 ? -errno : 0;
-	close(fd);
-	return r;
-}
-
+/* LMDB itself would make a file that everybody can read, and records hold the environment of containers. */
 static int write_copy(struct kv *kv)
 {
 	CLEANUP_FREE char *tmp = xasprintf("%s.new", kv->saved_path);
 	unlink(tmp);
-	int rc = mdb_env_copy2(kv->env, tmp, MDB_CP_COMPACT);
+	int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return errno;
+	int rc = mdb_env_copyfd2(kv->env, fd, MDB_CP_COMPACT);
+	if (rc == 0 && fsync(fd) < 0)
+		rc = errno;
+	close(fd);
+	if (rc == 0 && rename(tmp, kv->saved_path) < 0)
+		rc = errno;
 	if (rc != 0)
-		return rc;
-	int r = sync_path(tmp);
-	if (r == 0 && rename(tmp, kv->saved_path) < 0)
-		r = -errno;
-	if (r != 0)
 		unlink(tmp);
-	return -r;
+	return rc;
 }
 
 static void save_work(void *data)
