@@ -7,6 +7,7 @@
  * update is under way a slot can hold an old and a new task; the old one ends when the new one runs. */
 #include "manager/orchestrator/internal.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 
 const Pb__Task *slot_newest(const struct slot *sl)
@@ -168,6 +169,7 @@ void slot_step(struct view *v, struct slot *sl)
 	for (size_t i = 0; i < sl->n; i++) {
 		const Pb__Task *t = sl->t[i];
 
+		ASSERT(t != NULL);
 		if (!task_wanted(v, t) || task_lost(v, t))
 			continue;
 		if (!task_is_job(v) && view_clean(v, t) && view_relation(v, t) != REL_SAME) {

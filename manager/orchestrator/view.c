@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "manager/scheduler/constraint.h"
@@ -96,6 +97,7 @@ void view_load(struct view *v)
 		if (sl == NULL ||
 		    (per_node(v) ? strcmp(sl->node_id, group_node(t)) != 0 : sl->number != t->slot)) {
 			sl = &v->slots[v->n_slots++];
+			ASSERT(sl != NULL);
 			sl->t = &v->tasks[i];
 			sl->number = t->slot;
 			sl->node_id = per_node(v) ? group_node(t) : NULL;

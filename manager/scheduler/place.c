@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -193,6 +194,7 @@ struct node_info *placement_best(struct placement *p)
 			if (c->nodes > 0 && (best == NULL || c->tasks < best->tasks))
 				best = c;
 		}
+		ASSERT(best != NULL); /* b->nodes counts its children's */
 		b = best;
 	}
 	p->leaf = b;
