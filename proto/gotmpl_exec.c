@@ -69,7 +69,7 @@ static int missing(struct run *r, const json_t *o, const char *name)
 {
 	CLEANUP_STRLIST struct strlist keys = STRLIST_INIT;
 	const char *key;
-	json_t *v;
+	json_t *v = NULL;
 	json_object_foreach((json_t *)(uintptr_t)o, key, v) strlist_add(&keys, key);
 	strlist_sort(&keys);
 	CLEANUP_FREE char *all = strlist_join(&keys, " ");
@@ -78,7 +78,7 @@ static int missing(struct run *r, const json_t *o, const char *name)
 
 static int eval_field(struct run *r, const struct expr *x, json_t *dot, json_t **ret)
 {
-	json_t *base;
+	json_t *base = NULL;
 	int rc = eval(r, x->args[0], dot, &base);
 	if (rc < 0)
 		return rc;
@@ -151,7 +151,7 @@ static int eval_call(struct run *r, const struct expr *x, json_t *dot, json_t **
 
 static int eval_set(struct run *r, const struct expr *x, json_t *dot, json_t **ret)
 {
-	json_t *v;
+	json_t *v = NULL;
 	int rc = eval(r, x->args[0], dot, &v);
 	if (rc < 0)
 		return rc;
