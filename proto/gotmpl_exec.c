@@ -3,6 +3,7 @@
  * bounded in depth. */
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "proto/gotmpl_private.h"
@@ -82,6 +83,7 @@ static int eval_field(struct run *r, const struct expr *x, json_t *dot, json_t *
 	int rc = eval(r, x->args[0], dot, &base);
 	if (rc < 0)
 		return rc;
+	ASSERT(base != NULL);
 	json_t *v = NULL;
 	if (json_is_object(base)) {
 		v = gotmpl_field(base, x->name, r->opts->ignore_case);
