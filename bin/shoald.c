@@ -1,5 +1,6 @@
 /* shoald: the daemon of a node. Flags are read, the node started, signals waited for; everything else is
  * node/. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ int main(int argc, char **argv)
 	/* Snapshots, unpacking of images and some of Raft's writes block threads of the pool: one must not
 	 * wait for the other. */
 	setenv("UV_THREADPOOL_SIZE", "16", 0);
+	mallopt(M_ARENA_MAX, 2); /* that pool would otherwise spread a small heap over 16 */
 	uv_loop_t loop;
 	struct daemon d = {.node = NULL};
 	uv_loop_init(&loop);

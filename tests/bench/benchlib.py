@@ -65,6 +65,10 @@ def start(kind):
     host = Host()
     node = Node(host, log_level="warn") if kind is Node else kind(host)
     try:
+        if kind is Node:
+            # As on people's machines, where /run is a tmpfs.
+            os.makedirs(node.exec_root, exist_ok=True)
+            run("mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", node.exec_root)
         node.start()
         node.init()
         node.load("whoami")
