@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -89,56 +88,6 @@ static int find_trees(struct cgroups *g, struct err *e)
 	return 0;
 }
 
-/* The v2 group of this process: the line "0::/path". Heap, or NULL. */
-static char *own_group(void)
-{
-	CLEANUP_BUF struct buf b = BUF_INIT;
-	if (fs_read("/proc/self/cgroup", FILE_MAX, &b, NULL) < 0)
-		return NULL;
-	char *p = strstr(str_or(b.data, ""), "0::");
-	if (!p || (p != b.data && p[-1] != '\n'))
-		return NULL;
-	return xstrndup(p + 3, strcspn(p + 3, "\n"));
-}
-
-static bool is_delegated(const char *dir)
-{
-	char v[4];
-	return getxattr(dir, "trusted.delegate", v, sizeof(v)) > 0 ||
-	       getxattr(dir, "user.delegate", v, sizeof(v)) > 0;
-}
-
-/* A v2 group with processes may not have controllers below it: this daemon's move to a group beside the
- * containers'. */
-static char *delegated_base(const char *parent)
-{
-	CLEANUP_FREE char *own = own_group();
-	if (!own)
-		return NULL;
-	CLEANUP_FREE char *dir = xasprintf(ROOT "%s", own), *leaf = xasprintf("%s/daemon", dir);
-	CLEANUP_FREE char *from = xasprintf("%s/cgroup.procs", dir), *to = xasprintf("%s/cgroup.procs", leaf);
-	if (!is_delegated(dir)) {
-		/* Moved already by a daemon before: <group>/daemon. */
-		char *slash = strrchr(own, '/');
-		if (!slash || !str_eq(slash, "/daemon"))
-			return NULL;
-		*slash = '\0';
-		CLEANUP_FREE char *up = xasprintf(ROOT "%s", own);
-		return is_delegated(up) ? xasprintf("%s/%s", own, parent) : NULL;
-	}
-	CLEANUP_BUF struct buf pids = BUF_INIT;
-	if ((mkdir(leaf, 0755) < 0 && errno != EEXIST) || fs_read(from, FILE_MAX, &pids, NULL) < 0)
-		return NULL;
-	for (char *p = pids.data, *next; p && *p; p = next) {
-		next = p + strcspn(p, "\n");
-		if (*next)
-			*next++ = '\0';
-		if (fs_write_existing(to, p, NULL) < 0)
-			return NULL;
-	}
-	return xasprintf("%s/%s", own, parent);
-}
-
 static const struct tree *tree_of(const struct cgroups *g, const char *controller)
 {
 	char word[64];
@@ -149,6 +98,8 @@ static const struct tree *tree_of(const struct cgroups *g, const char *controlle
 	return NULL;
 }
 
+/* v2 shows limits in every group but the root, where their controller is on; so the parent of the containers'
+ * groups is made here, as the runtime does for the first container. */
 static bool find_swap_limit(const struct cgroups *g)
 {
 	const struct tree *t = tree_of(g, "memory");
@@ -158,10 +109,11 @@ static bool find_swap_limit(const struct cgroups *g)
 		CLEANUP_FREE char *f = xasprintf("%s/memory.memsw.limit_in_bytes", t->mount);
 		return fs_exists(f);
 	}
-	CLEANUP_FREE char *own = own_group();
-	CLEANUP_FREE char *f = xasprintf(ROOT "%s/memory.swap.max", str_or(own, ""));
-	CLEANUP_FREE char *init = xasprintf(ROOT "/init.scope/memory.swap.max");
-	return fs_exists(f) || fs_exists(init);
+	CLEANUP_FREE char *dir = xasprintf("%s%s", t->mount, g->base);
+	CLEANUP_FREE char *f = fs_path(dir, "memory.swap.max");
+	fs_write_existing(ROOT "/cgroup.subtree_control", "+memory", NULL);
+	fs_mkdir_p(dir, 0755, NULL);
+	return fs_exists(f);
 }
 
 int cgroups_open(const char *parent, struct cgroups **ret, struct err *e)
@@ -172,10 +124,7 @@ int cgroups_open(const char *parent, struct cgroups **ret, struct err *e)
 		cgroups_free(g);
 		return r;
 	}
-	if (g->mode == CGROUP_V2)
-		g->base = delegated_base(parent);
-	if (!g->base)
-		g->base = xasprintf("/%s", parent);
+	g->base = xasprintf("/%s", parent);
 	g->swap_limit = find_swap_limit(g);
 	*ret = g;
 	return 0;

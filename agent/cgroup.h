@@ -1,8 +1,9 @@
 /* Control groups in all three layouts: v1 (one tree a controller), hybrid (v1 beside a v2 tree) and v2.
  *
  * Containers live in <base>/<id> of every tree; the OCI runtime makes and fills them (cgroupfs driver), what
- * is here reads, freezes and removes. base is "/<parent>" or, when systemd delegated a v2 group to this
- * daemon, below that group. */
+ * is here reads, freezes and removes. base is "/<parent>", also where systemd delegated the daemon's own
+ * group to it: containers outlive the daemon, and systemd cannot start a service again in a group whose
+ * groups below have controllers (v2 allows no processes there). */
 #ifndef AGENT_CGROUP_H
 #define AGENT_CGROUP_H
 

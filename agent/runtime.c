@@ -10,6 +10,7 @@
  * from it, runc's writes one into it. */
 #include "agent/runtime.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -26,9 +27,10 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-#define PROBE_MS 10000
-#define CALL_MS  30000
-#define CGROUPS  "/sys/fs/cgroup"
+#define PROBE_MS     30000
+#define PROBE_PREFIX "probe-"
+#define CALL_MS      30000
+#define CGROUPS      "/sys/fs/cgroup"
 
 char *const *runtime_env(void)
 {
@@ -181,7 +183,7 @@ static int probe(struct runtime *rt, const char *exec_root, const struct cgroups
 {
 	char hex[ID_HEX_LEN + 1];
 	id_new_hex(rng_system(), hex);
-	CLEANUP_FREE char *id = xasprintf("probe-%.12s", hex), *dir = fs_path(exec_root, id);
+	CLEANUP_FREE char *id = xasprintf(PROBE_PREFIX "%.12s", hex), *dir = fs_path(exec_root, id);
 	int r = write_probe(rt, dir, id, cg, e);
 	double first = 0;
 	if (r == 0)
@@ -194,6 +196,27 @@ static int probe(struct runtime *rt, const char *exec_root, const struct cgroups
 		rt->probe_ms = first;
 	fs_remove_tree(dir, NULL);
 	return r;
+}
+
+/* What a daemon left that was killed while it probed: a container that waits for ever. */
+static void remove_strays(const char *exec_root, const struct cgroups *cg)
+{
+	DIR *d = opendir(exec_root);
+	struct dirent *ent;
+	while (d && (ent = readdir(d))) {
+		if (!str_has_prefix(ent->d_name, PROBE_PREFIX))
+			continue;
+		CLEANUP_FREE char *dir = fs_path(exec_root, ent->d_name),
+				  *runtime = fs_path(exec_root, "runtime"),
+				  *state = fs_path(runtime, ent->d_name);
+		struct err e = ERR_INIT;
+		if (cgroup_remove(cg, ent->d_name, &e) < 0)
+			log_warn("a probe's control group is left behind error=\"%s\"", e.text);
+		fs_remove_tree(state, NULL);
+		fs_remove_tree(dir, NULL);
+	}
+	if (d)
+		closedir(d);
 }
 
 static enum runtime_kind kind_of(const char *name)
@@ -268,6 +291,7 @@ int runtime_probe(
 	struct runtime best = {0};
 	bool found = false;
 	CLEANUP_BUF struct buf why = BUF_INIT;
+	remove_strays(exec_root, cg);
 	for (size_t i = 0; i < 2 && names[i]; i++) {
 		struct runtime rt = {0};
 		struct err ce = ERR_INIT;
