@@ -33,6 +33,7 @@ struct agent *agent_start(const struct agent_opts *o)
 	a->tls = tls_ctx_ref(o->tls);
 	for (size_t i = 0; i < o->managers->n; i++)
 		strlist_add(&a->managers, o->managers->v[i]);
+	a->manager_at = o->manager_at;
 	a->managers_changed = o->managers_changed;
 	a->node_changed = o->node_changed;
 	a->removed = o->removed;

@@ -32,6 +32,8 @@ struct agent_opts {
 	const char *advertise_addr;             /* what the manager shows as this node's address */
 	struct tls_ctx *tls;                    /* client side, referenced */
 	const struct strlist *managers;         /* "host:port", at least one */
+	/* Where to connect to for a manager's address: heap. NULL: there. */
+	char *(*manager_at)(void *data, const char *addr);
 	/* The managers that are known now ("host:port"), to be kept for the next start. May be NULL. */
 	void (*managers_changed)(void *data, char *const *addrs, size_t n);
 	/* This node's object, whenever it changed. May be NULL. */

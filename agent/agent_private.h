@@ -21,6 +21,7 @@ struct agent {
 	Pb__Node *node; /* as the manager last sent it, or NULL */
 	struct tls_ctx *tls;
 	struct strlist managers;
+	char *(*manager_at)(void *data, const char *addr);
 	void (*managers_changed)(void *data, char *const *addrs, size_t n);
 	void (*node_changed)(void *data, const Pb__Node *node);
 	void (*removed)(void *data);

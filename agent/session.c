@@ -206,7 +206,8 @@ static void attempt(void *data)
 	char host[256];
 	uint16_t port;
 	struct err e = ERR_INIT;
-	if (split_addr(addr, host, sizeof(host), &port) != 0) {
+	CLEANUP_FREE char *at = a->manager_at ? a->manager_at(a->data, addr) : xstrdup(addr);
+	if (split_addr(at, host, sizeof(host), &port) != 0) {
 		log_error("manager address \"%s\" is not host:port", addr);
 		timer_start(s->retry, RETRY_MAX_MS);
 		return;

@@ -4,7 +4,12 @@
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
@@ -57,11 +62,15 @@ struct found {
 	unsigned n;
 };
 
-/* Bridges are containers' networks: never how others reach this machine. */
+/* Bridges are containers' networks: never how others reach this machine. Asked by ioctl, as /sys may show
+ * another network namespace. */
 static bool is_bridge(const char *ifname)
 {
-	CLEANUP_FREE char *path = xasprintf("/sys/class/net/%s/bridge", ifname);
-	return fs_exists(path);
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+	struct ifreq q = {.ifr_data = (char *)&info};
+	CLEANUP_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	snprintf(q.ifr_name, sizeof(q.ifr_name), "%s", ifname);
+	return fd >= 0 && ioctl(fd, SIOCETHTOOL, &q) == 0 && strcmp(info.driver, "bridge") == 0;
 }
 
 /* Addresses of one family: of an interface, or of all but loopback and bridges. */

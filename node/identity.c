@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "node/addr.h"
 #include "proto/log.pb-c.h"
 #include "proto/pb.h"
 #include "proto/pki.h"
@@ -105,6 +106,19 @@ static int save_keys(const char *data_root, const char *dir, const struct identi
 int identity_save_keys(const char *data_root, const struct identity *id, struct err *e)
 {
 	return save_keys(data_root, "swarm", id, e);
+}
+
+char *identity_dial(const struct identity *id, const char *manager)
+{
+	CLEANUP_FREE char *own = addr_join(id->advertise_host, id->advertise_port);
+	if (!id->manager || strcmp(own, manager) != 0)
+		return xstrdup(manager);
+	const char *host = id->listen_host;
+	if (strcmp(host, "0.0.0.0") == 0)
+		host = "127.0.0.1";
+	else if (strcmp(host, "::") == 0)
+		host = "::1";
+	return addr_join(host, id->listen_port);
 }
 
 int identity_save_config(const char *data_root, const struct identity *id, struct err *e)

@@ -46,6 +46,9 @@ int identity_initial_done(const char *data_root, struct err *e);
 /* New certificate and key (renewal). */
 int identity_save_keys(const char *data_root, const struct identity *id, struct err *e);
 int identity_save_config(const char *data_root, const struct identity *id, struct err *e);
+/* Where to connect to for a manager's "host:port": as it is, or, when that is this node's own manager, where
+ * it listens; the address that others use may lead here only from elsewhere. Heap. */
+char *identity_dial(const struct identity *id, const char *manager);
 /* Leaves: the directory is gone (renamed first, so that a crash does not leave half of it). */
 int identity_remove(const char *data_root, struct err *e);
 /* Clears what a crash left. */

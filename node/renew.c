@@ -88,7 +88,8 @@ static void renew(void *data)
 	char host[256];
 	uint16_t port;
 	const char *addr = id->managers.v[rng_below(s->node->rng, id->managers.n)];
-	int rc = addr_split(addr, host, &port, &e);
+	CLEANUP_FREE char *at = identity_dial(id, addr);
+	int rc = addr_split(at, host, &port, &e);
 	if (rc == 0)
 		rc = pki_key_new(&s->renew_key, &e);
 	if (rc == 0)

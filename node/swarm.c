@@ -106,6 +106,12 @@ static void managers_changed(void *data, char *const *addrs, size_t n)
 		log_warn("the list of managers could not be kept: %s", e.text);
 }
 
+static char *manager_at(void *data, const char *addr)
+{
+	const struct swarm *s = data;
+	return identity_dial(s->identity, addr);
+}
+
 static void start_agent(struct swarm *s)
 {
 	struct node *n = s->node;
@@ -122,6 +128,7 @@ static void start_agent(struct swarm *s)
 	    .advertise_addr = s->identity->advertise_host,
 	    .tls = s->client_tls,
 	    .managers = &s->identity->managers,
+	    .manager_at = manager_at,
 	    .managers_changed = managers_changed,
 	    .data = s,
 	};
