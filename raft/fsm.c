@@ -19,7 +19,7 @@
 #include "base/rng.h"
 #include "raft/internal.h"
 
-#define LOG_BYTES   ((size_t)64 * 1024 * 1024)
+#define LOG_BYTES   ((size_t)8 * 1024 * 1024) /* libraft holds them in memory, too */
 #define CHUNK       ((size_t)4 * 1024 * 1024)
 #define MAGIC       "SHOALSN1"
 #define HEAD_LEN    16
