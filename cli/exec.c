@@ -92,13 +92,10 @@ static int forward(struct conn *k, bool *ret_open)
 	return 0;
 }
 
-static int pump(
-    struct cli *c, struct conn *k, struct frames *f, const char *id, bool input, bool tty, struct err *e)
+static int pump(struct cli *c, struct conn *k, struct frames *f, const char *id, bool input, struct err *e)
 {
 	bool end = false;
 	int r = drain(k, f, &end, e);
-	if (tty)
-		send_size(c, id);
 	while (r == 0 && !end) {
 		struct pollfd p[] = {{.fd = conn_fd(k), .events = POLLIN},
 		    {.fd = input ? STDIN_FILENO : -1, .events = POLLIN}};
@@ -122,6 +119,10 @@ static int attach(struct cli *c, const char *id, bool input, bool tty, struct er
 	struct buf rest = BUF_INIT;
 	struct conn *k;
 	json_t *body = json_pack("{s:b, s:b}", "Detach", false, "Tty", tty);
+	struct winsize w;
+	/* The terminal has its size from the beginning: a process may ask for it at once. */
+	if (tty && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row)
+		json_object_set_new(body, "ConsoleSize", json_pack("[i, i]", w.ws_row, w.ws_col));
 	CLEANUP_FREE char *path = xasprintf("/exec/%s/start", id);
 	int r = api_upgrade(c, path, body, &k, &rest, e);
 	json_decref(body);
@@ -135,7 +136,7 @@ static int attach(struct cli *c, const char *id, bool input, bool tty, struct er
 	struct frames f = {.raw = tty};
 	r = rest.len ? frames_feed(&f, rest.data, rest.len, e) : 0;
 	if (r == 0)
-		r = pump(c, k, &f, id, input, tty, e);
+		r = pump(c, k, &f, id, input, e);
 	if (raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &old);
 	frames_done(&f);

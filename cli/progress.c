@@ -2,6 +2,8 @@
  * its end. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "cli/out.h"
@@ -76,12 +78,27 @@ static void draw_lines(struct progress *p)
 	fflush(stdout);
 }
 
+static bool unchanged(const struct progress *p)
+{
+	bool same = p->drawn && p->now.n == p->before.n;
+	for (size_t i = 0; same && i < p->now.n; i++)
+		same = str_eq(p->now.v[i], p->before.v[i]);
+	return same;
+}
+
 static void draw_tty(struct progress *p)
 {
+	struct winsize w;
+	/* A line that wraps would be two for the terminal and one for the cursor's way back. */
+	size_t width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 10 ? w.ws_col : 80;
+	if (unchanged(p))
+		return;
 	if (p->drawn)
 		printf("\033[%zuA", p->drawn);
-	for (size_t i = 0; i < p->now.n; i++)
-		printf("%s\033[K\n", p->now.v[i]);
+	for (size_t i = 0; i < p->now.n; i++) {
+		CLEANUP_FREE char *line = out_cut(p->now.v[i], width - 1);
+		printf("%s\033[K\n", line);
+	}
 	if (p->drawn > p->now.n)
 		printf("\033[J");
 	p->drawn = p->now.n;
