@@ -181,24 +181,34 @@ const struct cli_cmd service_rm_cmd = {
 
 /* --- scale --------------------------------------------------------------------------------------- */
 
-static int scale_one(struct cli *c, const char *id, uint64_t n, struct err *e)
+/* Reads a service, changes its spec, writes it; again when the cluster itself wrote it meanwhile (addresses,
+ * the state of an update). */
+static int modify(struct cli *c, const char *id, const char *query,
+    int (*change)(const char *id, json_t *spec, uint64_t n, struct err *e), uint64_t n, struct err *e)
 {
-	json_t *s, *reply = NULL;
 	CLEANUP_FREE char *coded = api_escape(id);
-	int r = api_get(c, &s, e, "/services/%s?insertDefaults=false", coded);
-	if (r < 0)
-		return r;
-	json_t *spec = json_object_get(s, "Spec");
-	if (jpath(spec, "Mode.ReplicatedJob") || jpath(spec, "Mode.GlobalJob") || jpath(spec, "Mode.Global"))
-		r = err_set(e, ERR_INVALID, "%s: only replicated services can be scaled", id);
-	else if ((r = spec_set_replicas(spec, n, e)) == 0)
-		r = api_post(c, spec, &reply, e, "/services/%s/update?version=%lld", coded,
-		    (long long)jint(s, "Version.Index"));
-	if (r == 0)
-		service_warnings(reply);
-	json_decref(reply);
-	json_decref(s);
+	int r = ERR_STALE;
+	for (int i = 0; i < 5 && r == ERR_STALE; i++) {
+		json_t *s, *reply = NULL;
+		if ((r = api_get(c, &s, e, "/services/%s?insertDefaults=false", coded)) < 0)
+			return r;
+		json_t *spec = json_object_get(s, "Spec");
+		if (!change || (r = change(id, spec, n, e)) == 0)
+			r = api_post(c, spec, &reply, e, "/services/%s/update?version=%lld%s", coded,
+			    (long long)jint(s, "Version.Index"), query);
+		if (r == 0)
+			service_warnings(reply);
+		json_decref(reply);
+		json_decref(s);
+	}
 	return r;
+}
+
+static int change_scale(const char *id, json_t *spec, uint64_t n, struct err *e)
+{
+	if (jpath(spec, "Mode.ReplicatedJob") || jpath(spec, "Mode.GlobalJob") || jpath(spec, "Mode.Global"))
+		return err_set(e, ERR_INVALID, "%s: only replicated services can be scaled", id);
+	return spec_set_replicas(spec, n, e);
 }
 
 static int run_scale(struct cli *c, struct err *e)
@@ -217,7 +227,7 @@ static int run_scale(struct cli *c, struct err *e)
 		char *eq = strchr(c->argv[i], '=');
 		str_parse_u64(eq + 1, &n, NULL);
 		*eq = 0;
-		if (scale_one(c, c->argv[i], n, &one) < 0) {
+		if (modify(c, c->argv[i], "", change_scale, n, &one) < 0) {
 			status = cli_error(&one);
 			continue;
 		}
@@ -254,19 +264,11 @@ const struct cli_cmd service_scale_cmd = {
 
 static int run_rollback(struct cli *c, struct err *e)
 {
-	json_t *s, *reply = NULL;
-	CLEANUP_FREE char *id = api_escape(c->argv[0]);
-	int r = api_get(c, &s, e, "/services/%s?insertDefaults=false", id);
+	int r = modify(c, c->argv[0], "&rollback=previous", NULL, 0, e);
 	if (r < 0)
 		return r;
-	r = api_post(c, json_object_get(s, "Spec"), &reply, e,
-	    "/services/%s/update?version=%lld&rollback=previous", id, (long long)jint(s, "Version.Index"));
-	json_decref(s);
-	if (r < 0)
-		return r;
-	service_warnings(reply);
-	json_decref(reply);
 	puts(c->argv[0]);
+	fflush(stdout);
 	r = service_wait(c, c->argv[0], e);
 	return r == 1 ? 0 : r; /* that it was rolled back is no failure here */
 }

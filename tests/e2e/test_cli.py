@@ -254,8 +254,9 @@ def test_service_logs(manager):
     assert task[:12] in manager.shoal("service", "logs", task)
     assert task in manager.shoal("service", "logs", "--no-trunc", "talk")
     assert "no such task or service: nosuch" in fails(manager, "service", "logs", "nosuch")
-    follower = manager.host.popen([SHOAL, "service", "logs", "-f", "--tail", "1", "talk"], env=manager.env(), stdout=subprocess.PIPE,
+    follower = manager.host.popen([SHOAL, "service", "logs", "-f", "talk"], env=manager.env(), stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, text=True)
+    assert "to-out" in follower.stdout.readline()
     assert "to-out" in follower.stdout.readline()
     follower.kill()
     follower.wait()
