@@ -88,7 +88,7 @@ int api_call(struct cli *c, const char *method, const char *path, const struct a
 	    .patience_ms = o->patience_ms,
 	    .on_data = o->on_data,
 	    .data = o->data};
-	struct conn_reply reply;
+	struct conn_reply reply = {0}; /* nothing comes when nobody answers */
 	int r = perform(c, &req, &reply, e);
 	if (r == 0 && reply.status >= 400)
 		r = refused(&reply, e);
@@ -156,7 +156,7 @@ int api_upgrade(
 	    .body_len = text ? strlen(text) : 0,
 	    .body_fd = -1,
 	    .upgrade = true};
-	struct conn_reply reply;
+	struct conn_reply reply = {0}; /* nothing comes when nobody answers */
 	api_close(c); /* a connection of its own */
 	int r = perform(c, &req, &reply, e);
 	if (r == 0 && reply.status >= 300)
