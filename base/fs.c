@@ -317,7 +317,6 @@ static void measure_entry(struct measure *m, int dir, const char *rel, const cha
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != m->dev)
 		return;
 	if (S_ISDIR(st.st_mode)) {
-		/* Its own blocks are counted when it turns out not to be a mount point. */
 		strlist_take(&m->todo, *rel ? fs_path(rel, name) : xstrdup(name));
 		return;
 	}
@@ -335,16 +334,14 @@ static int measure_directory(struct measure *m, const char *path, const char *re
 	/* Gone, replaced by a link, or somebody's mount: not of this tree. */
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV)
 		return 0;
-	struct stat st;
 	if (fd < 0)
 		return err_errno(e, -fd, "cannot look into %s below %s", rel, path);
-	DIR *d = fstat(fd, &st) < 0 ? NULL : fdopendir(fd);
+	DIR *d = fdopendir(fd);
 	if (!d) {
 		int why = errno;
 		close(fd);
 		return err_errno(e, why, "cannot look into %s below %s", rel, path);
 	}
-	m->blocks += st.st_blocks;
 	const struct dirent *de;
 	while ((de = readdir(d))) {
 		if (!is_dot(de->d_name))

@@ -22,7 +22,8 @@ int fs_remove_tree(
     const char *path, struct err *e); /* never follows links or crosses mounts; absent is fine */
 bool fs_exists(const char *path);
 char *fs_path(const char *dir, const char *name); /* heap "dir/name" */
-/* Bytes below a tree (lstat blocks * 512), hard links counted once. */
+/* Bytes of the files below a tree (lstat blocks * 512), hard links counted once; directories count nothing.
+ */
 int fs_tree_size(const char *path, int64_t *ret_bytes, struct err *e);
 
 #endif

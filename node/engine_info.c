@@ -1,8 +1,6 @@
-/* What the container engine adds to /info and /system/df. */
+/* What the container engine adds to /info. */
 #include <string.h>
 
-#include "base/fs.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "node/node_private.h"
 
@@ -78,92 +76,7 @@ static void info(void *data, json_t *o)
 	json_object_set_new(o, "Labels", labels);
 }
 
-/* --- /system/df: sizes are counted on the pool, container by container */
-
-struct df {
-	struct node *node;
-	json_t *result, *containers;
-	struct strlist dirs;
-	int64_t *sizes, layers;
-	char *layers_dir;
-	void (*done)(void *cb_data, json_t *o);
-	void *cb_data;
-};
-
-static void df_container(void *data, const Pb__Container *c)
-{
-	struct df *d = data;
-	CLEANUP_FREE char *cmd = NULL;
-	if (c->config->n_entrypoint + c->config->n_cmd)
-		cmd = xstrdup(c->config->n_entrypoint ? c->config->entrypoint[0] : c->config->cmd[0]);
-	static const char *const words[] = {"created", "running", "exited", "removing", "paused", "dead"};
-	json_array_append_new(d->containers,
-	    json_pack("{s:s, s:[s+], s:s, s:s, s:s, s:I, s:s, s:s, s:{}}", "Id", c->id, "Names", "/",
-		c->config->name, "Image", c->config->image, "ImageID", c->config->image_id, "Command",
-		str_or(cmd, ""), "Created", (json_int_t)(c->created_at / NS_PER_SEC), "State",
-		words[c->status], "Status", words[c->status], "Labels"));
-	strlist_addf(&d->dirs, "%s/containers/%s", d->node->cfg->data_root, c->id);
-}
-
-static void df_image(void *data, const struct image *i)
-{
-	json_t *tags = json_array(), *digests = json_array();
-	for (size_t k = 0; k < i->repo_tags.n; k++)
-		json_array_append_new(tags, json_string(i->repo_tags.v[k]));
-	for (size_t k = 0; k < i->repo_digests.n; k++)
-		json_array_append_new(digests, json_string(i->repo_digests.v[k]));
-	json_array_append_new(
-	    data, json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:i, s:i, s:{}}", "Id", i->id, "ParentId", "",
-		      "RepoTags", tags, "RepoDigests", digests, "Created", (json_int_t)i->created, "Size",
-		      (json_int_t)i->size, "SharedSize", 0, "Containers", -1, "Labels"));
-}
-
-static void df_work(void *data)
-{
-	struct df *d = data;
-	for (size_t i = 0; i < d->dirs.n; i++)
-		if (fs_tree_size(d->dirs.v[i], &d->sizes[i], NULL) != 0)
-			d->sizes[i] = 0; /* removed meanwhile */
-	if (fs_tree_size(d->layers_dir, &d->layers, NULL) != 0)
-		d->layers = 0;
-}
-
-static void df_done(void *data)
-{
-	struct df *d = data;
-	for (size_t i = 0; i < d->dirs.n; i++) {
-		json_t *c = json_array_get(d->containers, i);
-		json_object_set_new(c, "SizeRw", json_integer(d->sizes[i]));
-		json_object_set_new(c, "SizeRootFs", json_integer(d->sizes[i]));
-	}
-	json_object_set_new(d->result, "LayersSize", json_integer(d->layers));
-	d->done(d->cb_data, d->result);
-	strlist_done(&d->dirs);
-	free(d->sizes);
-	free(d->layers_dir);
-	free(d);
-}
-
-static int system_df(void *data, void (*done)(void *cb_data, json_t *o), void *cb_data, struct err *e)
-{
-	struct node *n = data;
-	(void)e;
-	struct df *d = NEW(struct df);
-	json_t *images = json_array();
-	d->node = n;
-	d->containers = json_array();
-	d->done = done;
-	d->cb_data = cb_data;
-	engine_each(n->engine, df_container, d);
-	images_each(n->images, df_image, images);
-	d->result = json_pack("{s:o, s:o}", "Images", images, "Containers", d->containers);
-	d->sizes = xcalloc(d->dirs.n ? d->dirs.n : 1, sizeof(*d->sizes));
-	d->layers_dir = fs_path(n->cfg->data_root, "layers");
-	loop_work(n->loop, df_work, df_done, d);
-	return 0;
-}
-
 void engine_info_fill_api(struct node *n, struct engine_if *e)
 {
-	*e = (struct engine_if){.data = n, .info = info, .system_df = system_df};
+	*e = (struct engine_if){.data = n, .info = info};
 }

@@ -203,6 +203,7 @@ static int serve(struct running *r, struct err *e)
 	api_containers_register(&r->local);
 	api_exec_register(&r->local);
 	api_images_register(&r->local);
+	api_df_register(&r->local);
 	struct http_server_opts ho = api_http_opts(n->api);
 	n->http = http_server_new(n->loop, &ho);
 	gid_t group = socket_group();

@@ -87,7 +87,7 @@ int log_stream_open(struct swarm *s, const struct api_log_query *q, struct api_l
 void log_stream_pause(struct api_log *l, bool paused);
 void log_stream_close(struct api_log *l);
 
-/* --- engine_info.c: /info and /system/df */
+/* --- engine_info.c: /info */
 void engine_info_fill_api(struct node *n, struct engine_if *e);
 
 #endif

@@ -298,7 +298,7 @@ static int listen_swarm(struct swarm *s, struct err *e)
 	s->rpc = rpc_server_new(s->node->loop);
 	rc = tls_listen(
 	    s->node->loop, s->server_tls, id->listen_host, id->listen_port, on_accept, s, &s->listener, e);
-	return rc == 0 ? 0 : err_wrap(e, "listening on %s:%u", id->listen_host, id->listen_port);
+	return rc;
 }
 
 static int start_manager(struct swarm *s, const Pb__Cluster *cluster, const Pb__Node *node, struct err *e)

@@ -124,6 +124,11 @@ static json_t *summary(const struct image *i, const struct strlist *patterns, un
 	return o;
 }
 
+json_t *image_summary_json(const struct image *i, unsigned minor)
+{
+	return summary(i, NULL, minor);
+}
+
 /* The creation time of the image that a filter names. */
 static int created_of(
     struct api_local *l, const struct api_filters *f, const char *key, int64_t *ret, struct err *e)

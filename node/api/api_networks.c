@@ -4,13 +4,14 @@
 #include "base/mem.h"
 #include "node/api/resources.h"
 
-/* Every docker host has these; ids are fixed, since nothing of them is stored. */
+/* Every docker host has these; ids are fixed, since nothing of them is stored. They differ in the 12 digits
+ * that clients show. */
 static const struct builtin {
 	const char *name, *driver, *id;
 } builtins[] = {
-    {"bridge", "bridge", "b01d9e0000000000000000000000000000000000000000000000000000000001"},
-    {"host", "host", "b01d9e0000000000000000000000000000000000000000000000000000000002"},
-    {"none", "null", "b01d9e0000000000000000000000000000000000000000000000000000000003"},
+    {"bridge", "bridge", "b01d9e000001000000000000000000000000000000000000000000000000000b"},
+    {"host", "host", "b01d9e000002000000000000000000000000000000000000000000000000000b"},
+    {"none", "null", "b01d9e000003000000000000000000000000000000000000000000000000000b"},
 };
 
 static json_t *network_json(const struct builtin *b)
@@ -49,12 +50,20 @@ static void list(void *data, struct http_req *r)
 	http_reply_json(r, 200, out);
 }
 
+/* By name, id, or what begins one id only. */
 static const struct builtin *find(const char *ref)
 {
-	for (size_t i = 0; i < ARRAY_LEN(builtins); i++)
+	const struct builtin *begun = NULL;
+	size_t n = 0;
+	for (size_t i = 0; i < ARRAY_LEN(builtins); i++) {
 		if (strcmp(builtins[i].name, ref) == 0 || strcmp(builtins[i].id, ref) == 0)
 			return &builtins[i];
-	return NULL;
+		if (*ref && str_has_prefix(builtins[i].id, ref)) {
+			begun = &builtins[i];
+			n++;
+		}
+	}
+	return n == 1 ? begun : NULL;
 }
 
 const char *api_network_id(const char *name)
@@ -70,6 +79,11 @@ static void inspect(void *data, struct http_req *r)
 	(void)data;
 	if (b && (str_empty(scope) || strcmp(scope, "local") == 0))
 		http_reply_json(r, 200, network_json(b));
+	else if (b && strcmp(scope, "swarm") == 0) /* clients ask so before they create a service */
+		api_reply_errf(r, ERR_NOT_IMPLEMENTED,
+		    "attaching services to networks (%s) is not supported by this version: they have the "
+		    "bridge without being asked",
+		    b->name);
 	else
 		api_reply_errf(r, ERR_NOT_FOUND, "network %s not found", api_param(r, "id"));
 }

@@ -104,8 +104,6 @@ struct engine_if {
 	 * Driver, DriverStatus, CgroupDriver, CgroupVersion, Runtimes, DefaultRuntime, DockerRootDir,
 	 * RegistryConfig, Labels, ... */
 	void (*info)(void *data, json_t *o);
-	/* Calls done(cb_data, obj) once with LayersSize, Images, Containers (new reference). */
-	int (*system_df)(void *data, void (*done)(void *cb_data, json_t *o), void *cb_data, struct err *e);
 };
 
 struct api_deps {

@@ -20,5 +20,9 @@ struct api_local {
 void api_containers_register(struct api_local *l);
 void api_exec_register(struct api_local *l);
 void api_images_register(struct api_local *l);
+void api_df_register(struct api_local *l);
+
+/* An image as lists show it, for a client of 1.`minor`. New reference. */
+json_t *image_summary_json(const struct image *i, unsigned minor);
 
 #endif

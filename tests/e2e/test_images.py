@@ -397,3 +397,22 @@ def test_killed_while_pulling(node, registry):
             node.docker("rmi", images(node)[0]["IMAGE ID"])
             wait_for(lambda: nothing_left(node), what="nothing left of the image")
     assert "Downloaded newer image" in node.docker("pull", name)
+
+
+# --- disk usage --------------------------------------------------------------------------------------------
+
+def test_disk_usage(manager):
+    manager.load("busybox")
+    manager.docker("service", "create", "-d", "--name", "b", "busybox", "sh", "-c", "head -c 1000000 /dev/zero > /big; sleep 1000")
+    manager.wait_running("b", 1)
+    wait_for(lambda: "1MB (virtual 2.9" in manager.docker("ps", "-s"), what="the size of a container")
+    rows = {r["TYPE"]: r for r in table(manager.docker("system", "df"))}
+    assert (rows["Images"]["TOTAL"], rows["Images"]["ACTIVE"]) == ("2", "1") and rows["Containers"]["SIZE"].startswith("1.0")
+    assert rows["Images"]["RECLAIMABLE"].startswith("8")  # whoami's 800 kB
+    status, answer = manager.api("GET", "/system/df")
+    assert status == 200 and {i["RepoTags"][0]: i["Containers"] for i in answer["Images"]} == {"busybox:latest": 1, "whoami:latest": 0}
+    status, answer = manager.api("GET", "/system/df?type=volume&type=image")
+    assert status == 200 and sorted(answer) == ["Images", "LayersSize", "Volumes"]
+    status, answer = manager.api("GET", "/system/df?type=nope")
+    assert status == 400 and "nope" in answer["message"]
+    assert "Total reclaimed space: 0B" in manager.docker("system", "prune", "-f")

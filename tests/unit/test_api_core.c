@@ -168,10 +168,6 @@ static void test_info(void **state)
 	assert_string_equal(text_at(j, "Swarm.NodeID"), "");
 	assert_null(at(j, "Swarm.Cluster"));
 	json_decref(j);
-	j = fake_json(f, "GET", "/system/df", NULL, 200);
-	assert_true(json_is_array(at(j, "Images")));
-	assert_true(json_is_array(at(j, "Volumes")));
-	json_decref(j);
 }
 
 /* Manager routes say so on a node that is none. */

@@ -262,9 +262,7 @@ static void test_remove_stops_at_mounts(void **state)
 	assert_int_equal(itself, ERR_IO);
 	assert_true(fs_exists(at("src/precious")));
 	assert_int_equal(measured, 0);
-	struct stat st;
-	assert_int_equal(stat(at("m"), &st), 0);
-	assert_int_equal(size, st.st_blocks * 512);
+	assert_int_equal(size, 0);
 	assert_int_equal(fs_remove_tree(at("m"), &e), 0);
 }
 
@@ -281,7 +279,7 @@ static void test_tree_size(void **state)
 	assert_int_equal(fs_write_atomic(at("s/d/b"), data, 10000, 0600, &e), 0);
 	assert_int_equal(link(at("s/a"), at("s/d/again")), 0);
 	assert_int_equal(symlink(root, at("s/d/link")), 0);
-	const char *const all[] = {"s", "s/d", "s/a", "s/d/b", "s/d/link"};
+	const char *const all[] = {"s/a", "s/d/b", "s/d/link"};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		assert_int_equal(lstat(at(all[i]), &st), 0);
 		want += st.st_blocks * 512;
