@@ -175,7 +175,7 @@ static const struct cli_flag *find_flag(const struct cli_cmd *cmd, const char *n
 	for (size_t i = 0; i < 2; i++)
 		for (const struct cli_flag *f = arrays[i]; f && f->name; f++)
 			if (letter ? f->letter == letter
-				   : strlen(f->name) == len && strncmp(f->name, name, len) == 0)
+				   : name && strlen(f->name) == len && strncmp(f->name, name, len) == 0)
 				return f;
 	return NULL;
 }

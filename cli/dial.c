@@ -130,7 +130,7 @@ static int dial_unix(const char *path, struct transport *ret, struct err *e)
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return err_set(e, ERR_INVALID, "the socket path %s is longer than the system's limit of %zu",
 		    path, sizeof(sa.sun_path) - 1);
-	strcpy(sa.sun_path, path);
+	memcpy(sa.sun_path, path, strlen(path) + 1);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_errno(e, errno, "cannot make a socket");

@@ -117,7 +117,7 @@ bool cli_find_flag(const struct cli *c, const char *name, size_t len, char lette
 static struct cli_found must_find(const struct cli *c, const char *name)
 {
 	struct cli_found f = {NULL, NULL};
-	ASSERT(cli_find_flag(c, name, strlen(name), 0, &f));
+	ASSERT(cli_find_flag(c, name, strlen(name), 0, &f) && f.value != NULL && f.flag != NULL);
 	return f;
 }
 

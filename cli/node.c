@@ -69,7 +69,7 @@ static const struct out_column columns[] = {{"ID", "ID", false}, {"Hostname", "H
 static int run_ls(struct cli *c, struct err *e)
 {
 	CLEANUP_FREE char *filters = NULL;
-	json_t *list, *info = NULL, *rows = json_array();
+	json_t *list = NULL, *info = NULL, *rows = json_array();
 	bool quiet = cli_bool(c, "quiet");
 	int r = api_filters(cli_list(c, "filter"), NULL, &filters, e);
 	if (r == 0)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "proto/gotmpl_parser.h"
@@ -316,6 +317,7 @@ static bool at_operand_end(struct parser *s)
 
 static bool is_function(const struct expr *x)
 {
+	ASSERT(x != NULL);
 	return (x->kind == EXPR_CALL || x->kind == EXPR_AND || x->kind == EXPR_OR) && x->n == 0;
 }
 
