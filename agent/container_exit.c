@@ -5,8 +5,8 @@
  * group before it is removed. A conmon that was killed leaves no exit file: what is left of the container is
  * killed, and the exit code stays unknown.
  *
- * Everybody is told first; control groups, runtime state and bundle go afterwards, in a worker, because the
- * kernel takes its time with control groups. */
+ * Everybody is told first; control groups, network, runtime state and bundle go afterwards, in a worker,
+ * because the kernel takes its time with control groups and namespaces. */
 #include "agent/engine.h"
 
 #include <signal.h>
@@ -211,7 +211,7 @@ void ctr_finish_exit(struct ctr *c, int64_t code, bool oom)
 	rec->has_pid = rec->has_pid_start_time = rec->has_conmon_pid = rec->has_conmon_start_time = false;
 	rec->pid = rec->conmon_pid = 0;
 	if (rec->network && g->o.net)
-		hostnet_detach(g->o.net, rec->id);
+		hostnet_withdraw(g->o.net, rec->id); /* its ports may be wanted at once */
 	pb_free(rec->network);
 	rec->network = NULL;
 	c->killed = false;

@@ -1,10 +1,9 @@
 /* Starting a container.
  *
- *   loop     network attached, record stored
- *   worker   bundle written (config.json, hosts, hostname, resolv.conf), conmon spawned in a mount namespace
- * of its own, where the overlay is mounted: the mount ends with conmon and the container, by itself loop
- * conmon's pid stored; its report awaited, with a deadline loop     the container's pid and start time stored
- * as RUNNING, then it is let run
+ *   worker   network attached, bundle written (config.json, hosts, hostname, resolv.conf), conmon spawned in
+ * a mount namespace of its own, where the overlay is mounted: the mount ends with conmon and the container,
+ * by itself loop conmon's pid stored; its report awaited, with a deadline loop     the container's pid and
+ * start time stored as RUNNING, then it is let run
  *
  * At most max_starting are under way; the others wait in order. Whatever fails ends in one place: conmon is
  * killed (the runtime dies with it), the worker removes control groups, runtime state and bundle, the network
@@ -12,6 +11,7 @@
  * without a running record: engine_restore cleans it up. */
 #include "agent/engine.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -42,9 +42,10 @@ struct start_job {
 	Pb__ContainerStatusKind__E status_before;
 	/* For the worker; it reads the record's config, which does not change. */
 	struct image *image;
-	char *netns, *resolv, *address;
+	char *resolv;
 	int64_t log_size;
 	/* From the worker. */
+	Pb__ContainerNetworkState *network; /* the record's, once the worker is done */
 	struct conmon_proc proc;
 	bool spawned;
 	/* Waiting for the report. */
@@ -61,9 +62,8 @@ static void start_succeeded(struct start_job *j);
 static void job_free(struct start_job *j)
 {
 	image_unref(j->image);
-	free(j->netns);
 	free(j->resolv);
-	free(j->address);
+	pb_free(j->network);
 	fd_watch_free(j->sync);
 	fd_watch_free(j->fifo);
 	timer_free(j->deadline);
@@ -71,6 +71,58 @@ static void job_free(struct start_job *j)
 	if (j->spawned)
 		conmon_proc_done(&j->proc);
 	free(j);
+}
+
+/* --- network (worker)
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+static Pb__ContainerNetworkState *network_state(
+    const struct hostnet_endpoint *ep, const struct hostnet_port *ports, size_t n)
+{
+	Pb__ContainerNetworkState *s = PB_NEW(Pb__ContainerNetworkState, pb__container_network_state);
+	pb_set_str(&s->netns, ep->netns_path);
+	pb_set_str(&s->address, ep->address);
+	pb_set_str(&s->gateway, ep->gateway);
+	pb_set_str(&s->mac, ep->mac);
+	for (size_t i = 0; i < n; i++) {
+		Pb__ContainerPort *p = PB_NEW(Pb__ContainerPort, pb__container_port);
+		p->container_port = ports[i].container_port;
+		p->has_host_port = true;
+		p->host_port = ports[i].host_port;
+		p->protocol = ports[i].udp ? PB__PORT_PROTOCOL__E__UDP : PB__PORT_PROTOCOL__E__TCP;
+		pb_set_str(&p->host_ip, ports[i].host_ip);
+		pb_add_msg(&s->ports, &s->n_ports, p);
+	}
+	return s;
+}
+
+static const char *netns_of(const struct start_job *j)
+{
+	return j->network ? j->network->netns : NULL;
+}
+
+static int attach_network(struct start_job *j, struct err *e)
+{
+	const Pb__ContainerConfig *c = j->c->rec->config;
+	struct hostnet_endpoint ep = {0};
+	if (!str_eq(str_or(c->network_mode, "bridge"), "bridge"))
+		return 0;
+	if (!j->g->o.net)
+		return err_set(
+		    e, ERR_UNAVAILABLE, "this engine has no network: use network mode none or host");
+	struct hostnet_port *ports = c->n_ports ? xcalloc(c->n_ports, sizeof(*ports)) : NULL;
+	for (size_t i = 0; i < c->n_ports; i++) {
+		ports[i].container_port = (uint16_t)c->ports[i]->container_port;
+		ports[i].host_port = (uint16_t)c->ports[i]->host_port;
+		ports[i].udp = c->ports[i]->protocol == PB__PORT_PROTOCOL__E__UDP;
+		ports[i].host_ip = str_empty(c->ports[i]->host_ip) ? NULL : c->ports[i]->host_ip;
+	}
+	int r = hostnet_attach(j->g->o.net, j->c->rec->id, ports, c->n_ports, &ep, e);
+	if (r == 0)
+		j->network = network_state(&ep, ports, c->n_ports);
+	free(ports);
+	return r;
 }
 
 /* --- the bundle (worker) */
@@ -106,7 +158,7 @@ static int write_etc(const struct start_job *j, const char *bundle, struct err *
 {
 	const Pb__ContainerConfig *c = j->c->rec->config;
 	CLEANUP_FREE char *hostname = oci_hostname(c, j->c->rec->id);
-	CLEANUP_FREE char *hosts = hosts_text(c, hostname, j->address);
+	CLEANUP_FREE char *hosts = hosts_text(c, hostname, j->network ? j->network->address : NULL);
 	CLEANUP_FREE char *line = xasprintf("%s\n", hostname);
 	int r = write_file(bundle, "hosts", 0644, hosts, e);
 	if (r == 0)
@@ -204,11 +256,12 @@ static int overlay_options(
 /* The directory that network namespaces are bound in, when it is the engine's. Heap, or NULL. */
 static char *netns_dir_of(const struct start_job *j)
 {
+	const char *netns = netns_of(j);
 	size_t n = strlen(j->g->exec_root);
-	if (!j->netns || strncmp(j->netns, j->g->exec_root, n) != 0 || j->netns[n] != '/')
+	if (!netns || strncmp(netns, j->g->exec_root, n) != 0 || netns[n] != '/')
 		return NULL;
-	const char *slash = strrchr(j->netns, '/');
-	return (size_t)(slash - j->netns) > n ? xstrndup(j->netns, (size_t)(slash - j->netns)) : NULL;
+	const char *slash = strrchr(netns, '/');
+	return (size_t)(slash - netns) > n ? xstrndup(netns, (size_t)(slash - netns)) : NULL;
 }
 
 static void start_work(void *data)
@@ -218,7 +271,7 @@ static void start_work(void *data)
 	const Pb__Container *rec = j->c->rec;
 	CLEANUP_FREE char *dir = ctr_dir(g, rec->id), *bundle = ctr_bundle(g, rec->id),
 			  *rootfs = fs_path(bundle, "rootfs"), *log = log_path_of(g, rec->id),
-			  *exit_file = fs_path(g->exits_dir, rec->id), *netns_dir = netns_dir_of(j),
+			  *exit_file = fs_path(g->exits_dir, rec->id), *netns_dir = NULL,
 			  *netns = fs_path(bundle, "netns");
 	CLEANUP_BUF struct buf overlay = BUF_INIT;
 	struct spawn_mount mounts[8];
@@ -227,11 +280,14 @@ static void start_work(void *data)
 	unlink(exit_file);
 	int r = fs_mkdir_p(rootfs, 0755, e);
 	if (r == 0)
+		r = attach_network(j, e);
+	netns_dir = netns_dir_of(j);
+	if (r == 0)
 		r = write_etc(j, bundle, e);
 	if (r == 0 && netns_dir)
 		r = write_file(bundle, "netns", 0600, "", e);
 	if (r == 0)
-		r = write_config(j, dir, bundle, rootfs, netns_dir ? netns : j->netns, e);
+		r = write_config(j, dir, bundle, rootfs, netns_dir ? netns : netns_of(j), e);
 	if (r == 0)
 		r = overlay_options(j, dir, bundle, &overlay, e);
 	if (r < 0)
@@ -241,7 +297,7 @@ static void start_work(void *data)
 		/* Its own network namespace is bound where the runtime looks; the copies of all others'
 		 * binds, which would keep those namespaces alive as long as this monitor, go. They are one
 		 * mount below the engine's directory, whose mount is a slave here: the host keeps them. */
-		mounts[n++] = (struct spawn_mount){j->netns, netns, NULL, NULL, MS_BIND, false};
+		mounts[n++] = (struct spawn_mount){netns_of(j), netns, NULL, NULL, MS_BIND, false};
 		mounts[n++] = (struct spawn_mount){NULL, netns_dir, NULL, NULL, 0, true};
 	}
 	struct conmon_opts co = {.path = g->conmon_path,
@@ -414,6 +470,8 @@ static void start_worked(void *data)
 		start_failed(j);
 		return;
 	}
+	pb_free(rec->network);
+	rec->network = TAKE_PTR(j->network);
 	rec->has_conmon_pid = rec->has_conmon_start_time = true;
 	rec->conmon_pid = j->proc.pid;
 	rec->conmon_start_time = spawn_start_time(j->proc.pid);
@@ -427,27 +485,6 @@ static void start_worked(void *data)
 }
 
 /* --- network */
-
-static void set_network(
-    Pb__Container *rec, const struct hostnet_endpoint *ep, const struct hostnet_port *ports, size_t n)
-{
-	pb_free(rec->network);
-	Pb__ContainerNetworkState *s = PB_NEW(Pb__ContainerNetworkState, pb__container_network_state);
-	pb_set_str(&s->netns, ep->netns_path);
-	pb_set_str(&s->address, ep->address);
-	pb_set_str(&s->gateway, ep->gateway);
-	pb_set_str(&s->mac, ep->mac);
-	for (size_t i = 0; i < n; i++) {
-		Pb__ContainerPort *p = PB_NEW(Pb__ContainerPort, pb__container_port);
-		p->container_port = ports[i].container_port;
-		p->has_host_port = true;
-		p->host_port = ports[i].host_port;
-		p->protocol = ports[i].udp ? PB__PORT_PROTOCOL__E__UDP : PB__PORT_PROTOCOL__E__TCP;
-		pb_set_str(&p->host_ip, ports[i].host_ip);
-		pb_add_msg(&s->ports, &s->n_ports, p);
-	}
-	rec->network = s;
-}
 
 static void read_resolv(struct start_job *j)
 {
@@ -465,41 +502,6 @@ static void read_resolv(struct start_job *j)
 	struct buf b = BUF_INIT;
 	fs_read("/etc/resolv.conf", 64u * 1024, &b, NULL);
 	j->resolv = buf_take(&b, NULL);
-}
-
-static int attach_network(struct start_job *j, struct err *e)
-{
-	const Pb__ContainerConfig *c = j->c->rec->config;
-	struct hostnet_endpoint ep = {0};
-	const char *mode = str_or(c->network_mode, "bridge");
-	if (!str_eq(mode, "bridge"))
-		return 0;
-	if (!j->g->o.net)
-		return err_set(
-		    e, ERR_UNAVAILABLE, "this engine has no network: use network mode none or host");
-	struct hostnet_port *ports = c->n_ports ? xcalloc(c->n_ports, sizeof(*ports)) : NULL;
-	for (size_t i = 0; i < c->n_ports; i++) {
-		ports[i].container_port = (uint16_t)c->ports[i]->container_port;
-		ports[i].host_port = (uint16_t)c->ports[i]->host_port;
-		ports[i].udp = c->ports[i]->protocol == PB__PORT_PROTOCOL__E__UDP;
-		ports[i].host_ip = str_empty(c->ports[i]->host_ip) ? NULL : c->ports[i]->host_ip;
-	}
-	int r = hostnet_attach(j->g->o.net, j->c->rec->id, ports, c->n_ports, &ep, e);
-	if (r == 0) {
-		set_network(j->c->rec, &ep, ports, c->n_ports);
-		j->netns = xstrdup(ep.netns_path);
-		j->address = xstrdup(ep.address);
-	}
-	free(ports);
-	return r;
-}
-
-static void detach_network(struct start_job *j)
-{
-	if (j->netns)
-		hostnet_detach(j->g->o.net, j->c->rec->id);
-	pb_free(j->c->rec->network);
-	j->c->rec->network = NULL;
 }
 
 /* --- the end of a start */
@@ -540,13 +542,27 @@ static void start_succeeded(struct start_job *j)
 	engine_pending_done(g);
 }
 
+/* conmon writes to a file with a suffix and renames it: killed in between, it leaves that. */
+static void remove_exit_files(const struct engine *g, const char *id)
+{
+	DIR *d = opendir(g->exits_dir);
+	const struct dirent *ent;
+	while (d && (ent = readdir(d)))
+		if (str_has_prefix(ent->d_name, id))
+			unlinkat(dirfd(d), ent->d_name, 0);
+	if (d)
+		closedir(d);
+}
+
 int ctr_cleanup_blocking(struct engine *g, const char *id, struct err *e)
 {
-	CLEANUP_FREE char *bundle = ctr_bundle(g, id), *exit_file = fs_path(g->exits_dir, id);
+	CLEANUP_FREE char *bundle = ctr_bundle(g, id);
 	runtime_delete(&g->runtime, id);
 	int r = cgroup_remove(g->cgroups, id, e);
+	if (g->o.net)
+		hostnet_detach(g->o.net, id);
 	int b = fs_remove_tree(bundle, r < 0 ? NULL : e);
-	unlink(exit_file);
+	remove_exit_files(g, id);
 	return r < 0 ? r : b;
 }
 
@@ -574,7 +590,8 @@ static void fail_done(void *data)
 	struct engine *g = j->g;
 	struct ctr *c = j->c;
 	Pb__Container *rec = c->rec;
-	detach_network(j);
+	pb_free(rec->network);
+	rec->network = NULL;
 	rec->status = j->status_before;
 	rec->has_pid = rec->has_pid_start_time = rec->has_conmon_pid = rec->has_conmon_start_time = false;
 	rec->pid = rec->conmon_pid = 0;
@@ -613,14 +630,11 @@ static void begin(struct start_job *j)
 		r = log_options_parse(j->c->rec->config, &j->log_size, &files, e);
 	if (r == 0)
 		r = images_find(g->o.images, j->c->rec->config->image_id, &j->image, e);
-	if (r == 0)
-		r = attach_network(j, e);
 	if (r < 0) {
 		start_failed(j);
 		return;
 	}
 	read_resolv(j);
-	ctr_store(j->c);
 	loop_work(g->loop, start_work, start_worked, j);
 }
 

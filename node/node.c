@@ -128,6 +128,7 @@ static int open_engine(struct node *n, struct err *e)
 {
 	const struct config *c = n->cfg;
 	CLEANUP_FREE char *net_state = fs_path(c->data_root, "net");
+	CLEANUP_FREE char *net_run = fs_path(c->exec_root, "net");
 	CLEANUP_FREE char *netns = fs_path(c->exec_root, "netns");
 	char tag[8];
 	make_tag(c->data_root, tag);
@@ -142,7 +143,8 @@ static int open_engine(struct node *n, struct err *e)
 	int rc = images_open(n->loop, &io, &n->images, e);
 	if (rc != 0)
 		return err_wrap(e, "images");
-	const struct hostnet_opts no = {.tag = tag, .state_dir = net_state, .netns_dir = netns};
+	const struct hostnet_opts no = {
+	    .tag = tag, .state_dir = net_state, .run_dir = net_run, .netns_dir = netns};
 	rc = hostnet_open(n->loop, &no, &n->net, e);
 	if (rc != 0)
 		return err_wrap(e, "network");

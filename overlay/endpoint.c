@@ -90,14 +90,14 @@ static int make_link(
 	endpoint_mac(c->addr, mac);
 	endpoint_mac(ipam_gateway(&n->ipam), gw_mac);
 	rtnl_put_veth(&b, link, gw_mac, CONTAINER_IFNAME, mac, ns);
-	return nl_send(&n->rt, &b, ret_errno, e);
+	return nl_send(&n->build_rt, &b, ret_errno, e);
 }
 
 static int raise_host_end(struct hostnet *n, const struct net_container *c, const char *link, struct err *e)
 {
 	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
-	endpoint_put_host_end(n, &b, c, link, rtnl_link_index(&n->rt, link));
-	return nl_send(&n->rt, &b, NULL, e);
+	endpoint_put_host_end(n, &b, c, link, rtnl_link_index(&n->build_rt, link));
+	return nl_send(&n->build_rt, &b, NULL, e);
 }
 
 static int configure_inside(
@@ -121,13 +121,18 @@ static int configure_inside(
 	return nl_send(inside, &b, NULL, e);
 }
 
-void endpoint_delete_link(struct hostnet *n, const char *link)
+static void delete_link(struct nl *nl, const char *link)
 {
 	struct nl_batch b CLEANUP_NL_BATCH = NL_BATCH_INIT;
 	struct err e = ERR_INIT;
 	rtnl_put_link_del(&b, link);
-	if (nl_send(&n->rt, &b, NULL, &e) < 0)
+	if (nl_send(nl, &b, NULL, &e) < 0)
 		log_warn("network: %s", e.text);
+}
+
+void endpoint_delete_link(struct hostnet *n, const char *link)
+{
+	delete_link(&n->rt, link);
 }
 
 int endpoint_build(struct hostnet *n, const struct net_container *c, struct err *e)
@@ -149,7 +154,7 @@ int endpoint_build(struct hostnet *n, const struct net_container *c, struct err 
 		return r;
 	r = make_link(n, c, link, ns, &errnum, e);
 	if (r < 0 && errnum == EEXIST) {
-		endpoint_delete_link(n, link);
+		delete_link(&n->build_rt, link);
 		r = make_link(n, c, link, ns, NULL, e);
 	}
 	if (r == 0)
@@ -162,7 +167,7 @@ int endpoint_build(struct hostnet *n, const struct net_container *c, struct err 
 	nl_close(&inside);
 	close(ns);
 	if (r < 0) {
-		endpoint_delete_link(n, link);
+		delete_link(&n->build_rt, link);
 		netns_remove(path);
 	}
 	return r;
@@ -170,11 +175,9 @@ int endpoint_build(struct hostnet *n, const struct net_container *c, struct err 
 
 void endpoint_tear_down(struct hostnet *n, struct net_container *c)
 {
-	char path[256], link[16];
-	endpoint_netns(n, c->id, path);
+	char link[16];
 	endpoint_link(n, c->addr, link);
 	reaper_add(n->reaper, link);
-	netns_remove(path);
 	ipam_release(&n->ipam, c->addr);
 	state_drop_container(n, c->id);
 }

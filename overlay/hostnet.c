@@ -38,20 +38,26 @@ void net_container_free(struct net_container *c)
 
 void hostnet_detach_locked(struct hostnet *n, struct net_container *c)
 {
+	char path[256];
+	endpoint_netns(n, c->id, path);
 	ingress_forget_container(n, c);
 	strmap_remove(&n->containers, c->id);
 	endpoint_tear_down(n, c);
+	netns_remove(path);
 	net_container_free(c);
 }
 
-static int attach(struct hostnet *n, const char *id, struct hostnet_port *ports, size_t n_ports,
-    struct hostnet_endpoint *ret, struct err *e)
+/* What can be refused is: address, ports. ret NULL: it is connected already. */
+static int reserve(struct hostnet *n, const char *id, struct hostnet_port *ports, size_t n_ports,
+    struct net_container **ret, struct err *e)
 {
 	struct net_container *c = strmap_get(&n->containers, id);
+	*ret = NULL;
+	if (c && c->building)
+		return err_set(e, ERR_CONFLICT, "it is being connected already");
 	if (c && endpoint_is_built(n, c)) {
 		for (size_t i = 0; i < n_ports && i < c->n_ports; i++)
 			ports[i].host_port = c->ports[i].host_port;
-		endpoint_fill(n, c, ret);
 		return 0;
 	}
 	if (c)
@@ -67,8 +73,6 @@ static int attach(struct hostnet *n, const char *id, struct hostnet_port *ports,
 	r = ingress_set_ports(n, c, ports, n_ports, e);
 	if (r == 0)
 		r = state_save_container(n, c, e);
-	if (r == 0)
-		r = endpoint_build(n, c, e);
 	if (r < 0) {
 		ingress_forget_container(n, c);
 		ipam_release(&n->ipam, addr);
@@ -77,29 +81,70 @@ static int attach(struct hostnet *n, const char *id, struct hostnet_port *ports,
 		return r;
 	}
 	strmap_put(&n->containers, c->id, c);
-	endpoint_fill(n, c, ret);
+	c->building = true;
+	*ret = c;
 	return 0;
+}
+
+static void built(struct hostnet *n, struct net_container *c, int r)
+{
+	c->building = false;
+	if (r == 0)
+		return;
+	ingress_forget_container(n, c);
+	strmap_remove(&n->containers, c->id);
+	ipam_release(&n->ipam, c->addr);
+	state_drop_container(n, c->id);
+	net_container_free(c);
 }
 
 int hostnet_attach(struct hostnet *n, const char *container_id, struct hostnet_port *ports, size_t n_ports,
     struct hostnet_endpoint *ret, struct err *e)
 {
+	struct net_container *c = NULL;
 	int r = state_check_id("container", container_id, e);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&n->lock);
-	r = attach(n, container_id, ports, n_ports, ret, e);
+	r = reserve(n, container_id, ports, n_ports, &c, e);
+	if (c) {
+		pthread_mutex_unlock(&n->lock);
+		pthread_mutex_lock(&n->build_lock);
+		r = endpoint_build(n, c, e);
+		pthread_mutex_unlock(&n->build_lock);
+		pthread_mutex_lock(&n->lock);
+		built(n, c, r);
+	}
+	if (r == 0)
+		endpoint_fill(n, strmap_get(&n->containers, container_id), ret);
 	pthread_mutex_unlock(&n->lock);
 	return r < 0 ? err_wrap(e, "network of container %.12s", container_id) : 0;
 }
 
-void hostnet_detach(struct hostnet *n, const char *container_id)
+void hostnet_withdraw(struct hostnet *n, const char *container_id)
 {
 	pthread_mutex_lock(&n->lock);
 	struct net_container *c = strmap_get(&n->containers, container_id);
 	if (c)
-		hostnet_detach_locked(n, c);
+		ingress_forget_container(n, c);
 	pthread_mutex_unlock(&n->lock);
+}
+
+void hostnet_detach(struct hostnet *n, const char *container_id)
+{
+	char path[256];
+	pthread_mutex_lock(&n->lock);
+	struct net_container *c = strmap_get(&n->containers, container_id);
+	if (c) {
+		endpoint_netns(n, c->id, path);
+		ingress_forget_container(n, c);
+		strmap_remove(&n->containers, c->id);
+		endpoint_tear_down(n, c);
+		net_container_free(c);
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (c) /* the kernel waits here for all processors: nobody else has to */
+		netns_remove(path);
 }
 
 /* --- looking ----------------------------------------------------------------------------------------- */
@@ -168,6 +213,8 @@ static int open_steps(struct hostnet *n, const struct hostnet_opts *o, struct er
 	int saved_prefix = 0, prefix = 0;
 	int r = nl_open(&n->rt, NETLINK_ROUTE, e);
 	if (r == 0)
+		r = nl_open(&n->build_rt, NETLINK_ROUTE, e);
+	if (r == 0)
 		r = nl_open(&n->nf, NETLINK_NETFILTER, e);
 	if (r == 0)
 		r = netns_worker_start(&n->worker, e);
@@ -192,6 +239,8 @@ static int open_steps(struct hostnet *n, const struct hostnet_opts *o, struct er
 	r = state_load(n, NULL, NULL, NULL, e);
 	if (r == 0)
 		r = state_save_pool(n, e);
+	if (r == 0)
+		r = state_save_cursor(n, e);
 	if (r == 0)
 		r = gateway_ensure(n, e);
 	if (r < 0)
@@ -219,11 +268,13 @@ int hostnet_open(uv_loop_t *loop, const struct hostnet_opts *o, struct hostnet *
 	struct hostnet *n = NEW(struct hostnet);
 	n->loop = loop;
 	pthread_mutex_init(&n->lock, NULL);
+	pthread_mutex_init(&n->build_lock, NULL);
 	snprintf(n->tag, sizeof(n->tag), "%s", o->tag);
 	snprintf(n->bridge, sizeof(n->bridge), "sh%s0", n->tag);
 	snprintf(n->links, sizeof(n->links), "sh%s-*", n->tag);
 	snprintf(n->table, sizeof(n->table), "shoal_%s", n->tag);
 	n->state_dir = xstrdup(o->state_dir);
+	n->run_dir = xstrdup(o->run_dir ? o->run_dir : o->state_dir);
 	n->netns_dir = xstrdup(o->netns_dir);
 	r = open_steps(n, o, e);
 	if (r < 0) {
@@ -271,6 +322,7 @@ void hostnet_close(struct hostnet *n)
 	netns_worker_stop(n->worker);
 	reaper_stop(n->reaper);
 	nl_close(&n->rt);
+	nl_close(&n->build_rt);
 	nl_close(&n->nf);
 	strmap_done_free(&n->fronts, free_front);
 	strmap_done_free(&n->services, free_service);
@@ -278,8 +330,10 @@ void hostnet_close(struct hostnet *n)
 	u64map_done(&n->hairpins);
 	ipam_done(&n->ipam);
 	free(n->state_dir);
+	free(n->run_dir);
 	free(n->netns_dir);
 	pthread_mutex_destroy(&n->lock);
+	pthread_mutex_destroy(&n->build_lock);
 	free(n);
 }
 
@@ -291,7 +345,7 @@ void hostnet_destroy(struct hostnet *n)
 	monitor_stop(n);
 	repair_links(n, false);
 	remove_all(n);
-	if (fs_remove_tree(n->state_dir, &e) < 0)
+	if (fs_remove_tree(n->state_dir, &e) < 0 || fs_remove_tree(n->run_dir, &e) < 0)
 		log_warn("network: %s", e.text);
 	n->opened = false;
 	hostnet_close(n);

@@ -7,8 +7,9 @@
  * Several daemons can run on one machine, each in a network namespace of its own or in the same one; `tag`
  * keeps them apart.
  *
- * Threads: hostnet_open, _close and _destroy on the loop's thread; all others from any thread (one lock
- * inside), so that attaching can run on the thread pool. */
+ * Threads: hostnet_open, _close and _destroy on the loop's thread; all others from any thread. Attaching and
+ * detaching make and remove namespaces, which the kernel takes its time for: they belong on the thread pool,
+ * and hold nobody else up there. Calls for one container come one after the other. */
 #ifndef OVERLAY_HOSTNET_H
 #define OVERLAY_HOSTNET_H
 
@@ -22,7 +23,8 @@
 struct hostnet;
 struct hostnet_opts {
 	const char *tag;       /* short (<= 6 chars), unique on the host: names links, table and namespaces */
-	const char *state_dir; /* <data_root>/net: which container has which address */
+	const char *state_dir; /* <data_root>/net: the subnet, which stays over a reboot */
+	const char *run_dir;   /* <exec_root>/net, memory: addresses, ports; NULL: in state_dir, too */
 	const char *netns_dir; /* where namespaces are bound: <exec_root>/netns */
 	const char *pool; /* NULL: the first free of 172.18.0.0/16 ... that no route of the host covers */
 };
@@ -53,6 +55,9 @@ struct hostnet_endpoint {
 int hostnet_attach(struct hostnet *n, const char *container_id, struct hostnet_port *ports, size_t n_ports,
     struct hostnet_endpoint *ret, struct err *e);
 void hostnet_detach(struct hostnet *n, const char *container_id);
+/* A container that has ended leaves the published ports and gives up its own, at once; the rest of it goes
+ * with hostnet_detach. */
+void hostnet_withdraw(struct hostnet *n, const char *container_id);
 /* Containers that live: everything else of ours is removed (after a restart): endpoints, links, namespaces,
  * and services that nobody published since hostnet_open and that have no live backend. Repairs gateway,
  * routes, rules. */

@@ -1,5 +1,6 @@
 /* What the files behind hostnet.h share. Everything in struct hostnet is protected by its lock, which the
- * public functions take; functions named here expect it held. */
+ * public functions take; functions named here expect it held. endpoint_build is the exception: it takes long,
+ * so it is protected by build_lock, has a socket of its own, and reads only what does not change. */
 #ifndef OVERLAY_HOSTNET_PRIV_H
 #define OVERLAY_HOSTNET_PRIV_H
 
@@ -52,6 +53,7 @@ struct net_container {
 	uint32_t addr;
 	struct hostnet_port *ports; /* host-mode; host_ip owned */
 	size_t n_ports;
+	bool building; /* endpoint_build is under way on some thread */
 };
 void net_container_free(struct net_container *c);
 
@@ -67,12 +69,14 @@ void net_service_free(struct net_service *s);
 struct hostnet {
 	uv_loop_t *loop;
 	pthread_mutex_t lock;
+	pthread_mutex_t build_lock; /* taken without lock, or after it */
 	char tag[8];
 	char bridge[16]; /* holds the gateway's address; has no ports */
 	char links[16];  /* "shTAG-*": the containers' links */
 	char table[24];
-	char *state_dir, *netns_dir;
+	char *state_dir, *run_dir, *netns_dir;
 	struct nl rt, nf;
+	struct nl build_rt; /* of endpoint_build */
 	struct netns_worker *worker;
 	struct reaper *reaper;
 	struct ipam ipam;
@@ -110,6 +114,7 @@ void forward_remove(struct hostnet *n);
  * pool yet. */
 int state_load(struct hostnet *n, uint32_t *ret_net, int *ret_prefix, uint32_t *ret_next, struct err *e);
 int state_save_pool(struct hostnet *n, struct err *e);
+int state_save_cursor(struct hostnet *n, struct err *e);
 int state_save_container(struct hostnet *n, const struct net_container *c, struct err *e);
 int state_save_service(struct hostnet *n, const struct net_service *s, struct err *e);
 void state_drop_container(struct hostnet *n, const char *id);
@@ -137,13 +142,14 @@ uint32_t endpoint_address(const struct hostnet *n, const char *link);
 void endpoint_netns(const struct hostnet *n, const char *id, char out[256]);
 void endpoint_mac(uint32_t addr, uint8_t mac[6]);
 void endpoint_fill(struct hostnet *n, const struct net_container *c, struct hostnet_endpoint *ret);
+/* Without the lock. */
 int endpoint_build(struct hostnet *n, const struct net_container *c, struct err *e);
 bool endpoint_is_built(struct hostnet *n, const struct net_container *c);
 /* Settings, neighbour and route of the host's end; idempotent. */
 void endpoint_put_host_end(
     struct hostnet *n, struct nl_batch *b, const struct net_container *c, const char *link, int index);
 void endpoint_delete_link(struct hostnet *n, const char *link);
-/* Link, namespace, address, record. */
+/* Link, address, record; the namespace is the caller's. */
 void endpoint_tear_down(struct hostnet *n, struct net_container *c);
 
 /* --- repair.c ---------------------------------------------------------------------------------------- */

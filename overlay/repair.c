@@ -101,8 +101,8 @@ void hostnet_reconcile(struct hostnet *n, const char *const *container_ids, size
 	struct strlist gone = STRLIST_INIT;
 	const char *id;
 	void *v;
-	for (size_t it = 0; strmap_next(&n->containers, &it, &id, NULL);)
-		if (!strmap_has(&keep, id))
+	for (size_t it = 0; strmap_next(&n->containers, &it, &id, &v);)
+		if (!strmap_has(&keep, id) && !((struct net_container *)v)->building)
 			strlist_add(&gone, id);
 	for (size_t i = 0; i < gone.n; i++) {
 		v = strmap_get(&n->containers, gone.v[i]);

@@ -1,13 +1,14 @@
-/* What the network remembers over a restart of the daemon, as small text files below the state directory:
+/* What the network remembers over a restart of the daemon, as small text files:
  *
- *   pool        boot id, subnet, where the next address search starts
- *   c/ID        a container: its address, its host-mode ports
- *   s/ID        a service: its published ports and its backends
+ *   <state_dir>/pool     boot id, subnet; written once a start
+ *   <run_dir>/next       where the next address search starts
+ *   <run_dir>/c/ID       a container: its address, its host-mode ports
+ *   <run_dir>/s/ID       a service: its published ports and its backends
  *
  * Happy path: a record is written (to a new file that is renamed over the old one) before the kernel is
- * changed, and removed after. Nothing is fsynced: a crash of the daemon does not lose the page cache, and
- * after a crash of the machine no container is left that the files could be about; records of another boot
- * are dropped, only the subnet is kept.
+ * changed, and removed after. run_dir is in memory: a disk's file system makes a rename over a file wait for
+ * the disk, and the event loop with it; and after a crash of the machine no container is left that the files
+ * could be about. Records of another boot are dropped, only the subnet is kept.
  *
  * Failure: a damaged file costs its own record only, and is logged. */
 #include "overlay/hostnet_priv.h"
@@ -36,9 +37,9 @@ int state_check_id(const char *what, const char *id, struct err *e)
 
 static int save(struct hostnet *n, const char *sub, const char *name, const struct buf *b, struct err *e)
 {
-	char *tmp CLEANUP_FREE = xasprintf("%s/%s.new", n->state_dir, sub ? sub : name);
-	char *path CLEANUP_FREE =
-	    sub ? xasprintf("%s/%s/%s", n->state_dir, sub, name) : xasprintf("%s/%s", n->state_dir, name);
+	const char *dir = sub ? n->run_dir : n->state_dir;
+	char *tmp CLEANUP_FREE = xasprintf("%s/%s.new", dir, name);
+	char *path CLEANUP_FREE = sub ? xasprintf("%s/%s/%s", dir, sub, name) : xasprintf("%s/%s", dir, name);
 	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, errno, "write %s", tmp);
@@ -56,7 +57,7 @@ static int save(struct hostnet *n, const char *sub, const char *name, const stru
 
 static void drop(struct hostnet *n, const char *sub, const char *name)
 {
-	char *path CLEANUP_FREE = xasprintf("%s/%s/%s", n->state_dir, sub, name);
+	char *path CLEANUP_FREE = xasprintf("%s/%s/%s", n->run_dir, sub, name);
 	unlink(path);
 }
 
@@ -74,11 +75,17 @@ int state_save_pool(struct hostnet *n, struct err *e)
 	char boot[64], net[16];
 	boot_id(boot);
 	ipam_format(n->ipam.net, net);
-	/* The cursor runs ahead of what was given out, so that this file is not written for every container.
-	 */
+	buf_printf(&b, "boot %s\npool %s/%d\n", boot, net, n->ipam.prefix);
+	return save(n, NULL, "pool", &b, e);
+}
+
+int state_save_cursor(struct hostnet *n, struct err *e)
+{
+	struct buf b CLEANUP_BUF = BUF_INIT;
+	/* It runs ahead of what was given out, so that this file is not written for every container. */
 	uint32_t ahead = n->ipam.next + 64;
-	buf_printf(&b, "boot %s\npool %s/%d\nnext %u\n", boot, net, n->ipam.prefix, ahead);
-	int r = save(n, NULL, "pool", &b, e);
+	buf_printf(&b, "%u\n", ahead);
+	int r = save(n, ".", "next", &b, e);
 	if (r == 0)
 		n->cursor_saved = ahead;
 	return r;
@@ -94,7 +101,7 @@ int state_save_container(struct hostnet *n, const struct net_container *c, struc
 		buf_printf(&b, "port %s %u %u %s\n", c->ports[i].udp ? "udp" : "tcp", c->ports[i].host_port,
 		    c->ports[i].container_port, str_or(c->ports[i].host_ip, "0.0.0.0"));
 	if (n->ipam.next >= n->cursor_saved || n->cursor_saved - n->ipam.next > 64) {
-		int r = state_save_pool(n, e);
+		int r = state_save_cursor(n, e);
 		if (r < 0)
 			return r;
 	}
@@ -243,7 +250,7 @@ static void load_service(struct hostnet *n, const char *id, const char *path)
 static int load_dir(struct hostnet *n, const char *sub, bool keep,
     void (*load)(struct hostnet *n, const char *id, const char *path), struct err *e)
 {
-	char *dir CLEANUP_FREE = fs_path(n->state_dir, sub);
+	char *dir CLEANUP_FREE = fs_path(n->run_dir, sub);
 	DIR *d = opendir(dir);
 	if (!d)
 		return err_errno(e, errno, "read %s", dir);
@@ -262,24 +269,30 @@ static int load_dir(struct hostnet *n, const char *sub, bool keep,
 
 struct pool_record {
 	char boot[64];
-	uint32_t net, next;
+	uint32_t net;
 	int prefix;
 };
 
 static bool on_pool_line(void *data, const struct strlist *w)
 {
 	struct pool_record *p = data;
-	uint64_t v;
 	if (w->n != 2)
 		return false;
 	if (str_eq(w->v[0], "boot"))
 		snprintf(p->boot, sizeof(p->boot), "%s", w->v[1]);
 	else if (str_eq(w->v[0], "pool"))
 		return ipam_parse(w->v[1], &p->net, &p->prefix, NULL) == 0;
-	else if (str_eq(w->v[0], "next") && str_parse_u64(w->v[1], &v, NULL) == 0 && v <= UINT32_MAX)
-		p->next = (uint32_t)v;
 	else
 		return false;
+	return true;
+}
+
+static bool on_cursor_line(void *data, const struct strlist *w)
+{
+	uint64_t v;
+	if (w->n != 1 || str_parse_u64(w->v[0], &v, NULL) < 0 || v > UINT32_MAX)
+		return false;
+	*(uint32_t *)data = (uint32_t)v;
 	return true;
 }
 
@@ -288,8 +301,11 @@ static bool on_pool_line(void *data, const struct strlist *w)
 int state_load(struct hostnet *n, uint32_t *ret_net, int *ret_prefix, uint32_t *ret_next, struct err *e)
 {
 	static const char *const subs[] = {"c", "s"};
+	int d = fs_mkdir_p(n->state_dir, 0700, e);
+	if (d < 0)
+		return d;
 	for (size_t i = 0; i < 2; i++) {
-		char *dir CLEANUP_FREE = fs_path(n->state_dir, subs[i]);
+		char *dir CLEANUP_FREE = fs_path(n->run_dir, subs[i]);
 		int r = fs_mkdir_p(dir, 0700, e);
 		if (r < 0)
 			return r;
@@ -303,7 +319,9 @@ int state_load(struct hostnet *n, uint32_t *ret_net, int *ret_prefix, uint32_t *
 	if (ret_net) {
 		*ret_net = p.net;
 		*ret_prefix = p.prefix;
-		*ret_next = p.next;
+		char *next CLEANUP_FREE = fs_path(n->run_dir, "next");
+		if (!read_record(next, on_cursor_line, ret_next))
+			*ret_next = 0;
 		return 0;
 	}
 	bool same_boot = str_eq(boot, p.boot) && p.net == n->ipam.net && p.prefix == n->ipam.prefix;

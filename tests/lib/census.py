@@ -167,7 +167,7 @@ class Census:
         chains = {int(c.split("-")[1]) for c in self.chains()}
         if published != chains:
             bad.append(f"packet filter has chains of ports {sorted(chains)}, services publish {sorted(published)}")
-        if sorted(_names(n.data_root + "/net/s")) != sorted(s["ID"] for s in have if s["Spec"].get("EndpointSpec", {}).get("Ports")):
+        if sorted(_names(n.exec_root + "/net/s")) != sorted(s["ID"] for s in have if s["Spec"].get("EndpointSpec", {}).get("Ports")):
             bad.append(f"the network remembers services {sorted(_names(n.data_root + '/net/s'))}")
         return bad
 
@@ -184,7 +184,7 @@ class Census:
         def same(what, found, expected):
             found, expected = set(found), set(expected)
             if found - expected:
-                bad.append(f"{what} too much: {sorted(x[:20] for x in found - expected)}")
+                bad.append(f"{what} too much: {sorted(x[:24] for x in found - expected)}")
             if expected - found:
                 bad.append(f"{what} missing: {sorted(x[:20] for x in expected - found)}")
 
@@ -194,7 +194,7 @@ class Census:
         same("exit files", _names(n.exec_root + "/exits"), [])
         same("execs", _names(n.exec_root + "/execs"), [])
         same("probes", [x for x in _names(n.exec_root) if x.startswith("probe-")], [])
-        same("network records", _names(n.data_root + "/net/c"), running)
+        same("network records", _names(n.exec_root + "/net/c"), running)
         netns = _names(n.exec_root + "/netns")
         if len(netns) != len(running):
             bad.append(f"{len(netns)} network namespaces for {len(running)} containers")
