@@ -202,6 +202,15 @@ void api_reply_err(struct http_req *r, const struct err *e)
 	http_reply_err(r, e);
 }
 
+size_t api_write_line(struct http_req *r, const json_t *o)
+{
+	CLEANUP_FREE char *text = json_dumps(o, JSON_DUMP_FLAGS);
+	ASSERT(text);
+	size_t n = strlen(text);
+	text[n] = '\n'; /* over the NUL */
+	return http_write(r, text, n + 1);
+}
+
 void api_reply_errf(struct http_req *r, int code, const char *fmt, ...)
 {
 	struct err e = ERR_INIT;

@@ -158,10 +158,9 @@ static bool is_v2(const struct stats *s)
 
 static void send_line(struct stats *s, json_t *o)
 {
-	CLEANUP_FREE char *text = json_dumps(o, JSON_DUMP_FLAGS);
+	size_t waiting = api_write_line(s->r, o);
 	json_decref(o);
-	http_write(s->r, text, strlen(text));
-	if (http_write(s->r, "\n", 1) > OUT_HIGH) {
+	if (waiting > OUT_HIGH) {
 		s->full = true;
 		http_on_drained(s->r, stats_drained, s);
 	}

@@ -132,10 +132,8 @@ static void waited(void *data, int64_t exit_code, const struct err *e)
 	json_t *o = json_pack("{s:I}", "StatusCode", (json_int_t)exit_code);
 	if (e->code)
 		json_object_set_new(o, "Error", json_pack("{s:s}", "Message", e->text));
-	CLEANUP_FREE char *text = json_dumps(o, JSON_DUMP_FLAGS);
+	api_write_line(w->r, o);
 	json_decref(o);
-	http_write(w->r, text, strlen(text));
-	http_write(w->r, "\n", 1);
 	http_finish(w->r);
 	free(w);
 }

@@ -102,10 +102,7 @@ static void on_event(void *data, const json_t *m)
 	struct stream *s = data;
 	if (!matches(&s->filters, m))
 		return;
-	char *line = json_dumps(m, JSON_DUMP_FLAGS);
-	http_write(s->r, line, strlen(line));
-	size_t waiting = http_write(s->r, "\n", 1);
-	free(line);
+	size_t waiting = api_write_line(s->r, m);
 	if (waiting > OUT_MAX && s->sub) {
 		http_finish(s->r);
 		stream_free(s);

@@ -298,7 +298,7 @@ static void test_networks(void **state)
 	assert_int_equal(count(f, "/networks?filters={\"name\":[\"bridge\"]}"), 1);
 	assert_int_equal(count(f, "/networks?filters={\"driver\":[\"overlay\"],\"type\":[\"custom\"]}"), 0);
 	fake_expect(f, "GET", "/networks/nope", NULL, 404, "network nope not found");
-	fake_expect(f, "GET", "/networks/host?scope=swarm", NULL, 404, "network host not found");
+	fake_expect(f, "GET", "/networks/host?scope=swarm", NULL, 501, "attaching services");
 	fake_expect(f, "POST", "/networks/create", "{\"Name\":\"bridge\"}", 403, "predefined");
 	fake_expect(
 	    f, "POST", "/networks/create", "{\"Name\":\"net\",\"Driver\":\"overlay\"}", 501, "overlay");
