@@ -41,6 +41,7 @@ struct layers {
 	pthread_mutex_t lock;
 	struct strmap by_chain;
 	struct strlist trash; /* paths */
+	bool users_known;     /* before: what nobody pins may be of an image that was not read yet */
 };
 
 void layers_chain_id(const char *parent, const char *diff_id, char out[IMAGE_DIGEST_LEN + 1])
@@ -188,7 +189,7 @@ void layers_release(struct layers *ls, const char *chain_id)
 	pthread_mutex_lock(&ls->lock);
 	struct layer *l = strmap_get(&ls->by_chain, chain_id);
 	ASSERT(l && l->pins > 0);
-	if (--l->pins == 0)
+	if (--l->pins == 0 && ls->users_known)
 		discard(ls, l);
 	pthread_mutex_unlock(&ls->lock);
 }
@@ -196,6 +197,7 @@ void layers_release(struct layers *ls, const char *chain_id)
 void layers_drop_unused(struct layers *ls)
 {
 	pthread_mutex_lock(&ls->lock);
+	ls->users_known = true;
 	size_t it = 0;
 	void *value;
 	while (strmap_next(&ls->by_chain, &it, NULL, &value)) {
