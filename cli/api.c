@@ -157,7 +157,7 @@ int api_upgrade(
 	    .body_fd = -1,
 	    .upgrade = true};
 	struct conn_reply reply = {0}; /* nothing comes when nobody answers */
-	api_close(c); /* a connection of its own */
+	api_close(c);                  /* a connection of its own */
 	int r = perform(c, &req, &reply, e);
 	if (r == 0 && reply.status >= 300)
 		r = refused(&reply, e);

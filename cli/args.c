@@ -169,7 +169,7 @@ static int parse_letters(struct cli *c, const char *arg, char **argv, int argc, 
 {
 	for (const char *p = arg; *p; p++) {
 		struct cli_found f;
-		if (!cli_find_flag(c, NULL, 0, *p, &f)) {
+		if (!cli_find_flag(c, "", 0, *p, &f)) {
 			if (*p == 'h') {
 				*help = true;
 				continue;

@@ -187,7 +187,7 @@ static const struct cli_flag *wants_value(const struct cli_cmd *cmd, const char 
 	if (word[0] == '-' && word[1] == '-' && !strchr(word, '='))
 		f = find_flag(cmd, word + 2, strlen(word + 2), 0);
 	else if (word[0] == '-' && word[1] && word[1] != '-')
-		f = find_flag(cmd, NULL, 0, word[strlen(word) - 1]);
+		f = find_flag(cmd, "", 0, word[strlen(word) - 1]);
 	return f && f->type != CLI_BOOL ? f : NULL;
 }
 

@@ -125,6 +125,7 @@ static void print_json(json_t *rows, struct buf *b)
 	json_t *row;
 	json_array_foreach(rows, i, row)
 	{
+		json_object_del(row, "Label"); /* there for {{.Label "key"}}; .Labels says the same */
 		CLEANUP_FREE char *text = json_dumps(row, JSON_COMPACT);
 		buf_puts(b, text);
 		buf_putc(b, '\n');

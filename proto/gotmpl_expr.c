@@ -327,7 +327,7 @@ static int parse_command(struct parser *s, struct expr *last, struct expr **ret)
 {
 	struct expr *x = NULL;
 	int r = parse_operand(s, &x);
-	if (r < 0)
+	if (r < 0 || !x)
 		goto fail;
 	bool takes = is_function(x);
 	if (!takes && x->kind == EXPR_FIELD && (last || !at_operand_end(s))) {
