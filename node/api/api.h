@@ -104,8 +104,8 @@ int api_filters_bool(const struct api_filters *f, const char *key, struct err *e
 /* {"message": ...} with the status of e's code. */
 void api_reply_err(struct http_req *r, const struct err *e);
 /* As err_set and api_reply_err. */
-/* One object of a stream with its line end, in one chunk: docker-py takes a chunk for whole lines. Returns what
- * http_write does. */
+/* One object of a stream with its line end, in one chunk: docker-py takes a chunk for whole lines. Returns
+ * what http_write does. */
 size_t api_write_line(struct http_req *r, const json_t *o);
 void api_reply_errf(struct http_req *r, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

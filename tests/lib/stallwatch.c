@@ -89,8 +89,9 @@ static void turn_ends(void)
 	int64_t began = atomic_exchange(&turn_began, 0), t = now(CLOCK_MONOTONIC);
 	if (!began || t - began < limit_ns)
 		return;
-	dprintf(log_fd, "STALL %.1f ms, processor %.1f ms, waited for one %.1f ms\n", (double)(t - began) / 1e6,
-	    (double)(now(CLOCK_THREAD_CPUTIME_ID) - cpu_began) / 1e6, (double)(queued() - queue_began) / 1e6);
+	dprintf(log_fd, "STALL %.1f ms, processor %.1f ms, waited for one %.1f ms\n",
+	    (double)(t - began) / 1e6, (double)(now(CLOCK_THREAD_CPUTIME_ID) - cpu_began) / 1e6,
+	    (double)(queued() - queue_began) / 1e6);
 	int n = atomic_exchange(&n_frames, 0);
 	if (atomic_load(&sampled) == began && n > 2)
 		backtrace_symbols_fd(frames + 2, n - 2, log_fd);
